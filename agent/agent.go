@@ -1,0 +1,386 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"understudy/cluster"
+	"understudy/failover"
+	"understudy/redis"
+)
+
+// Agent runs one node.
+type Agent struct {
+	opts    Options
+	log     *slog.Logger
+	machine *failover.Machine
+	metrics *metrics
+	hole    *redis.BlackHole
+	disk    disk
+	port    int
+
+	inbox chan any // everything that the loop reacts to
+	work  sync.WaitGroup
+
+	// Owned by the loop.
+	in       failover.Input
+	out      failover.Output
+	server   *redis.Server
+	boots    int
+	probing  bool
+	probeAt  time.Duration
+	pollAt   time.Duration
+	polling  bool
+	waiting  map[string][]chan failover.Reply
+	lastSent time.Duration
+	fencedAt time.Duration
+
+	peers     peers
+	controlMu sync.Mutex
+	shared    *redis.Control
+
+	view   atomic.Pointer[view]
+	viewMu sync.Mutex
+	newer  chan struct{} // closed and replaced when view changes
+}
+
+// view is what other goroutines may see of the loop's state.
+type view struct {
+	status cluster.NodeStatus
+	report failover.Report
+	lead   cluster.Lead
+}
+
+// The messages of the inbox.
+type (
+	resultMsg  failover.Result
+	storeMsg   failover.StoreView
+	reportsMsg struct {
+		reports []failover.Report
+		poll    bool
+	}
+	requestMsg struct {
+		request failover.Request
+		answer  chan failover.Reply
+	}
+	startedMsg struct {
+		server *redis.Server
+		intact bool
+	}
+	exitMsg struct{ server *redis.Server }
+	seenMsg cluster.Epoch
+)
+
+// New prepares an Agent. Errors name the option or the file that is wrong.
+func New(opts Options) (*Agent, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	d, err := openDisk(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	hole, err := redis.NewBlackHole()
+	if err != nil {
+		return nil, fmt.Errorf("agent %s: reserve a port: %w", opts.Self.Node, err)
+	}
+	a := &Agent{
+		opts: opts, disk: d, hole: hole, port: opts.Port,
+		log:     opts.Logger.With("component", "agent", "node", string(opts.Self.Node)),
+		metrics: newMetrics(opts.Metrics, opts.Group, opts.Self.Node),
+		machine: failover.New(failover.Config{
+			Group: opts.Group, Self: opts.Self, Nodes: opts.Nodes,
+			Durability: opts.Durability, Profile: opts.Profile,
+		}),
+		inbox: make(chan any, 256), newer: make(chan struct{}),
+		waiting: map[string][]chan failover.Reply{},
+		peers:   peers{clients: map[cluster.NodeID]*http.Client{}, addrs: map[string]cluster.NodeID{}},
+	}
+	a.in.Peers = map[cluster.NodeID]failover.Report{}
+	a.in.Local.Seen = d.seen
+	a.view.Store(&view{status: cluster.NodeStatus{Group: opts.Group, Node: opts.Self.Node, Zone: opts.Self.Zone,
+		State: cluster.StateDown, Role: cluster.RoleReplica, Durability: opts.Durability}})
+	return a, nil
+}
+
+// Status is what this node last said of itself; its Permit counts from when that was.
+func (a *Agent) Status() cluster.NodeStatus { return a.view.Load().status }
+
+// Lead is the newest record that this node knows.
+func (a *Agent) Lead() cluster.Lead { return a.view.Load().lead }
+
+// Switchover asks this node to hand the lead over. It returns when the new primary serves, when the
+// request was refused (Reply.Refused), or when it failed and nothing was changed.
+func (a *Agent) Switchover(ctx context.Context, r failover.Request) (failover.Reply, error) {
+	r.Kind = failover.RequestSwitchover
+	return a.ask(ctx, r)
+}
+
+func (a *Agent) ask(ctx context.Context, r failover.Request) (failover.Reply, error) {
+	answer := make(chan failover.Reply, 1)
+	if !a.tell(ctx, requestMsg{r, answer}) {
+		return failover.Reply{}, fmt.Errorf("%s: %w", a.opts.Self.Node, ctx.Err())
+	}
+	select {
+	case reply := <-answer:
+		return reply, nil
+	case <-ctx.Done():
+		return failover.Reply{}, fmt.Errorf("%s has not answered the request: %w", a.opts.Self.Node, ctx.Err())
+	}
+}
+
+// tell hands a message to the loop.
+func (a *Agent) tell(ctx context.Context, msg any) bool {
+	select {
+	case a.inbox <- msg:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Run runs the node until ctx ends; then it fences, releases the lead, stops redis-server and
+// returns when nothing of it is left.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.hole.Close()
+	// The work outlives ctx: the lead is released and redis-server stopped after it has ended.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	stopRPC, err := a.serveRPC(life)
+	if err != nil {
+		end()
+		return err
+	}
+	a.goDo(func() { a.watch(life) })
+
+	a.loop(life, ctx.Done(), nil)
+	stopped := make(chan struct{})
+	a.goDo(func() {
+		defer close(stopped)
+		bound, cancel := context.WithTimeout(life, a.opts.Profile.TTL+time.Second)
+		defer cancel()
+		a.leave(bound)
+	})
+	a.loop(life, nil, stopped)
+	end()
+	stopRPC()
+	a.drain()
+	return a.stopServer()
+}
+
+// leave asks the machine to let go, and waits until the record says so.
+func (a *Agent) leave(ctx context.Context) {
+	if _, err := a.ask(ctx, failover.Request{ID: "stop", Kind: failover.RequestStop}); err != nil {
+		return
+	}
+	self := a.opts.Self.Node
+	for ctx.Err() == nil {
+		newer := a.changed()
+		l := a.Lead()
+		if l.Holder != self || l.State == cluster.LeadReleased {
+			return
+		}
+		select {
+		case <-newer:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// drain lets the workers end that still want to tell the loop something.
+func (a *Agent) drain() {
+	done := make(chan struct{})
+	go func() { a.work.Wait(); close(done) }()
+	for {
+		select {
+		case msg := <-a.inbox:
+			if s, ok := msg.(startedMsg); ok {
+				a.server = s.server
+			}
+		case <-done:
+			return
+		}
+	}
+}
+
+func (a *Agent) stopServer() error {
+	if a.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	defer a.guard(func(f *redis.Fencer) error { return f.Release(a.server.PID()) })
+	if err := a.server.Terminate(ctx); err != nil {
+		a.log.Warn("redis-server did not stop in time", "error", err)
+		return a.server.Kill()
+	}
+	return nil
+}
+
+// goDo runs work whose end Run waits for.
+func (a *Agent) goDo(f func()) {
+	a.work.Add(1)
+	go func() { defer a.work.Done(); f() }()
+}
+
+// loop observes, steps and acts until one of the channels is closed.
+func (a *Agent) loop(ctx context.Context, stop, stopped <-chan struct{}) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		a.observe(ctx)
+		a.step(ctx)
+		timer.Reset(max(0, a.nextWake()-a.opts.Clock()))
+		select {
+		case msg := <-a.inbox:
+			a.take(msg)
+			a.takeMore()
+		case <-timer.C:
+		case <-stop:
+			return
+		case <-stopped:
+			return
+		}
+	}
+}
+
+// takeMore takes what else is there, so that one step sees it all.
+func (a *Agent) takeMore() {
+	for {
+		select {
+		case msg := <-a.inbox:
+			a.take(msg)
+			if a.in.Request != nil {
+				return // one request a step
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (a *Agent) nextWake() time.Duration {
+	at := min(a.out.WakeAt, a.lastSent+a.opts.Profile.Renew)
+	if !a.probing && a.server != nil {
+		at = min(at, a.probeAt)
+	}
+	if a.out.Status.Leads && !a.polling {
+		at = min(at, a.pollAt)
+	}
+	return at
+}
+
+// take folds a message into the next step's input.
+func (a *Agent) take(msg any) {
+	switch m := msg.(type) {
+	case resultMsg:
+		a.in.Results = append(a.in.Results, failover.Result(m))
+	case storeMsg:
+		if !a.in.Store.Known || m.Revision > a.in.Store.Revision {
+			a.in.Store = failover.StoreView(m)
+		}
+	case reportsMsg:
+		for _, r := range m.reports {
+			if old, ok := a.in.Peers[r.Node]; !ok || r.At >= old.At {
+				a.in.Peers[r.Node] = r
+			}
+		}
+		a.polling = a.polling && !m.poll
+	case requestMsg:
+		a.in.Request = &m.request
+		a.waiting[m.request.ID] = append(a.waiting[m.request.ID], m.answer)
+	case startedMsg:
+		a.started(m)
+	case exitMsg:
+		a.exited(m)
+	case seenMsg:
+		a.in.Local.Seen = max(a.in.Local.Seen, cluster.Epoch(m))
+	case probeMsg:
+		a.probed(m)
+	default:
+		panic(fmt.Sprintf("agent: unknown message %T", msg))
+	}
+}
+
+// step lets the machine decide and carries out what it says.
+func (a *Agent) step(ctx context.Context) {
+	a.in.Now = a.opts.Clock()
+	a.out = a.machine.Step(a.in)
+	a.in.Results, a.in.Request = nil, nil
+	a.fenceDeadline()
+	for _, action := range a.out.Actions {
+		a.act(ctx, action)
+	}
+	a.publish()
+	for _, e := range a.out.Events {
+		e.Time = time.Now()
+		a.log.Info(e.Name, "epoch", e.Epoch, "detail", e.Message)
+		a.metrics.event(e)
+		a.opts.OnEvent(e)
+	}
+	for _, r := range a.out.Replies {
+		for _, answer := range a.waiting[r.ID] {
+			answer <- r
+		}
+		delete(a.waiting, r.ID)
+	}
+}
+
+// publish shows the step's outcome to everybody else.
+func (a *Agent) publish() {
+	s := a.out.Status
+	s.AgentPID = os.Getpid()
+	if a.server != nil {
+		s.PID, s.Addr, s.Socket = a.server.PID(), a.addr(), a.socket()
+	}
+	old := a.view.Load()
+	next := &view{status: s, report: a.out.Report, lead: a.in.Store.Lead}
+	a.view.Store(next)
+	if changed(old, next) || a.in.Now-a.lastSent >= a.opts.Profile.Renew {
+		a.lastSent = a.in.Now
+		a.metrics.status(s)
+		a.opts.OnStatus(a.in.Now, s)
+		a.viewMu.Lock()
+		close(a.newer)
+		a.newer = make(chan struct{})
+		a.viewMu.Unlock()
+	}
+}
+
+// changed reports whether others must be told at once. Offsets move all the time: they wait for the
+// regular message, but for a permit that ended.
+func changed(old, next *view) bool {
+	x, y := old.status, next.status
+	if (x.Permit > 0) != (y.Permit > 0) || len(x.Rules) != len(y.Rules) || old.lead.State != next.lead.State {
+		return true
+	}
+	for i := range x.Rules {
+		if !x.Rules[i].Equal(y.Rules[i]) {
+			return true
+		}
+	}
+	if old.report.Revoked != next.report.Revoked || old.report.Fit != next.report.Fit {
+		return true
+	}
+	x.Permit, x.Position, x.LagMs, x.Rules = y.Permit, y.Position, y.LagMs, nil
+	y.Rules = nil
+	return !sameStatus(x, y)
+}
+
+func sameStatus(x, y cluster.NodeStatus) bool {
+	return x.Leads == y.Leads && x.Epoch == y.Epoch && x.Pausing == y.Pausing && x.Role == y.Role &&
+		x.State == y.State && x.Electable == y.Electable && x.Reason == y.Reason && x.PID == y.PID &&
+		x.Kept == y.Kept && x.Addr == y.Addr
+}
+
+// changed returns a channel that is closed at the next published change.
+func (a *Agent) changed() <-chan struct{} {
+	a.viewMu.Lock()
+	defer a.viewMu.Unlock()
+	return a.newer
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"understudy/cluster"
+	"understudy/failover"
+	"understudy/redis"
+)
+
+// pollEvery is how often a primary asks the others how they are: often enough for the status page,
+// rarely enough to cost nothing.
+const pollEvery = 250 * time.Millisecond
+
+// probeMsg is the end of one probe.
+type probeMsg struct {
+	server *redis.Server
+	sent   time.Duration
+	rep    redis.Replication
+	peers  map[string]cluster.NodeID // whose address is whose
+	err    error
+}
+
+// observe starts the looks that are due.
+func (a *Agent) observe(ctx context.Context) {
+	now := a.opts.Clock()
+	if a.server != nil && !a.probing && now >= a.probeAt {
+		a.probing = true
+		server := a.server
+		a.goDo(func() { a.probe(ctx, server) })
+	}
+	if a.out.Status.Leads && !a.polling && now >= a.pollAt {
+		a.polling, a.pollAt = true, now+pollEvery
+		a.goDo(func() {
+			a.tell(ctx, reportsMsg{reports: a.askPeers(ctx, 0, a.opts.Profile.Window), poll: true})
+		})
+	}
+}
+
+// probe asks redis-server how it is. One probe is under way at a time, and it may take as long as a
+// hang is allowed to last: a server that stalls for less is not taken for dead.
+func (a *Agent) probe(ctx context.Context, server *redis.Server) {
+	p := a.opts.Profile
+	bound, cancel := context.WithTimeout(ctx, p.Probe*time.Duration(p.Misses))
+	defer cancel()
+	m := probeMsg{server: server, sent: a.opts.Clock()}
+	c, err := a.control(bound)
+	if err == nil {
+		m.rep, err = c.Replication(bound)
+		if err != nil {
+			a.dropControl()
+		}
+	}
+	m.err = err
+	a.tell(ctx, m)
+}
+
+// probed folds a probe's answer into what the machine knows of its server.
+func (a *Agent) probed(m probeMsg) {
+	a.probing = false
+	a.probeAt = max(m.sent+a.opts.Profile.Probe, a.opts.Clock()+time.Millisecond)
+	l := &a.in.Local
+	if m.server != a.server || a.server == nil {
+		return
+	}
+	switch {
+	case errors.Is(m.err, redis.ErrLoading):
+		l.OKAt, l.At, l.Loading, l.Busy = m.sent, m.sent, true, false
+		return
+	case errors.Is(m.err, redis.ErrBusy):
+		l.OKAt, l.Busy = m.sent, true
+		return
+	case m.err != nil:
+		if l.OKAt == 0 {
+			a.probeAt = a.opts.Clock() + 2*time.Millisecond // it is just starting: look again soon
+		}
+		return
+	}
+	r := m.rep
+	l.OKAt, l.At, l.Busy, l.Loading = m.sent, m.sent, false, r.Loading
+	l.Role, l.Position, l.Prev, l.LinkUp, l.Syncing = r.Role, r.Position, r.Prev, r.LinkUp, r.SyncInProgress
+	l.Damaged = (l.Damaged || r.SyncInProgress) && !r.LinkUp
+	l.Following = a.nodeAt(r.MasterAddr)
+	l.Replicas = l.Replicas[:0:0]
+	for _, x := range r.Replicas {
+		if id := a.nodeAt(x.Addr); id != "" {
+			l.Replicas = append(l.Replicas, failover.ReplicaAck{Node: id, Online: x.State == "online", Offset: x.Offset})
+		}
+	}
+	if !l.Loading && a.out.Status.State == cluster.StateSyncing {
+		a.probeAt = min(a.probeAt, a.opts.Clock()+5*time.Millisecond) // in transit: tell soon that it is ready
+	}
+}
+
+// watch keeps the newest lead coming.
+func (a *Agent) watch(ctx context.Context) {
+	key := cluster.LeadKey(a.opts.Group)
+	for ctx.Err() == nil {
+		bound, cancel := context.WithTimeout(ctx, a.callTimeout())
+		revision, err := a.readLead(bound, ctx)
+		cancel()
+		if err != nil {
+			a.log.Warn("the store does not answer", "error", err)
+			pause(ctx, a.opts.Profile.Renew)
+			continue
+		}
+		for entries := range a.opts.Store.Watch(ctx, key, revision) {
+			for _, e := range entries {
+				a.sawLead(ctx, e)
+			}
+		}
+	}
+}
+
+// readLead reads the record and hands it to the loop; it returns the store's revision.
+func (a *Agent) readLead(ctx, life context.Context) (int64, error) {
+	key := cluster.LeadKey(a.opts.Group)
+	entries, revision, err := a.opts.Store.List(ctx, key)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", key, err)
+	}
+	found := false
+	for _, e := range entries {
+		if e.Key == key {
+			found = true
+			a.sawLead(life, e)
+		}
+	}
+	if !found {
+		a.tell(life, storeMsg{Known: true})
+	}
+	return revision, nil
+}
+
+func (a *Agent) sawLead(ctx context.Context, e cluster.Entry) {
+	m := storeMsg{Known: true, Revision: e.Revision, SeenAt: a.opts.Clock()}
+	if e.Key != cluster.LeadKey(a.opts.Group) {
+		return
+	}
+	if err := json.Unmarshal(e.Value, &m.Lead); err != nil {
+		a.log.Error("the lead record cannot be read; nothing is changed until it can", "error", err)
+		return
+	}
+	a.tell(ctx, m)
+}

@@ -1,0 +1,75 @@
+// Package agent runs beside one redis-server: it observes, lets failover.Machine decide, and acts.
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"understudy/cluster"
+	"understudy/failover"
+	"understudy/redis"
+)
+
+// Options say which node an Agent runs, and what it reaches.
+type Options struct {
+	Group      string
+	Self       failover.Peer
+	Nodes      []failover.Peer // all of the group, Self included, ordered by id
+	Durability cluster.Durability
+	Profile    failover.Profile
+
+	Dir    string // of this node: the data set and the highest epoch seen live below it
+	Binary redis.Binary
+	Host   string            // where redis-server listens; default 127.0.0.1
+	Port   int               // 0: any free one, kept for the next start
+	Config map[string]string // further redis-server directives
+
+	Store cluster.Store
+	RPC   string                    // unix socket on which the other agents reach this one
+	Peers map[cluster.NodeID]string // theirs
+	// Fencer ends redis-server when this process no longer can; nil: PDEATHSIG is the only one.
+	Fencer *redis.Fencer
+
+	// Clock is one monotonic reading for all parts of this process.
+	Clock   func() time.Duration
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	// OnStatus is told of every change, and at least every Profile.Renew; at is when the status was
+	// made. It must not block.
+	OnStatus func(at time.Duration, s cluster.NodeStatus)
+	OnEvent  func(cluster.Event)
+}
+
+func (o *Options) complete() error {
+	switch {
+	case o.Group == "" || o.Self.Node == "" || len(o.Nodes) == 0:
+		return errors.New("agent: Group, Self and Nodes are needed")
+	case o.Dir == "" || o.RPC == "":
+		return errors.New("agent: Dir and RPC are needed")
+	case o.Store == nil || o.Clock == nil:
+		return errors.New("agent: Store and Clock are needed")
+	}
+	if err := o.Profile.Validate(); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
+	if o.Durability == "" {
+		o.Durability = cluster.DurabilitySync
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.OnStatus == nil {
+		o.OnStatus = func(time.Duration, cluster.NodeStatus) {}
+	}
+	if o.OnEvent == nil {
+		o.OnEvent = func(cluster.Event) {}
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package failover
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"understudy/cluster"
+)
+
+// election is the state of one attempt to fill a vacant lead.
+type election struct {
+	epoch      cluster.Epoch // the vacant one
+	since      time.Duration
+	cause      string
+	askSentAt  time.Duration
+	askedAt    time.Duration // send time of the question whose answers are in
+	answered   bool
+	retryAt    time.Duration
+	own        Result // of our own revocation
+	ownDamaged bool
+	told       string // the last reason given for not claiming
+	claimBase  int64  // the revision that our claim replaces
+	claimAt    time.Duration
+}
+
+// elect revokes this node's own part in the vacant epoch, asks the others, and claims the lead when
+// this node is the one to have it.
+func (m *Machine) elect() {
+	if m.lead.Epoch != m.election.epoch || m.lead.State == cluster.LeadHeld && m.in.Now < m.expires() {
+		m.mode = modeFollow // someone else was elected, or the holder renewed after all
+		return
+	}
+	e := &m.election
+	m.wake(m.in.Now + m.cfg.Profile.Window)
+	if !m.healthy() {
+		return
+	}
+	if m.revoked < e.epoch && m.cfg.Mutation != MutationNoRevoke {
+		m.do(Action{Kind: ActRevoke, Epoch: e.epoch, For: m.cfg.Profile.Drain})
+		return
+	}
+	if !e.answered {
+		if m.in.Now < e.retryAt {
+			m.wake(e.retryAt)
+			return
+		}
+		if m.do(Action{Kind: ActAsk, Epoch: e.epoch, For: m.cfg.Profile.Window}) {
+			e.askSentAt = m.in.Now
+		}
+		return
+	}
+	e.answered = false
+	e.retryAt = m.in.Now + m.cfg.Profile.Window
+	winner, reason := m.choose()
+	if winner != m.cfg.Self.Node {
+		if reason != e.told {
+			e.told = reason
+			m.event("not_claiming", reason)
+		}
+		m.wake(e.retryAt)
+		return
+	}
+	kind := cluster.KindFailover
+	if m.lead.Holder == m.cfg.Self.Node {
+		kind = cluster.KindStart
+	}
+	m.sendClaim(cluster.Lead{Kind: kind, Cause: e.cause, From: m.lead.Holder})
+}
+
+// candidate is a node whose log could be continued.
+type candidate struct {
+	Peer
+	index  int // of its log in the lineage
+	offset int64
+	whole  bool // the last holder with all that it had: no log can be ahead of it
+}
+
+// choose says who should take the vacant lead, or why nobody can yet. It is the rule of the design:
+// fit, log, priority, another zone than the lost one, id.
+func (m *Machine) choose() (cluster.NodeID, string) {
+	reports := m.reports()
+	var fit []candidate
+	revoked, unfit := 0, ""
+	for _, p := range m.cfg.Nodes {
+		r, ok := reports[p.Node]
+		if !ok {
+			unfit += fmt.Sprintf("; %s does not answer", p.Node)
+			continue
+		}
+		c := candidate{Peer: p, whole: r.Complete == m.election.epoch && r.Complete > 0}
+		index, offset, placed := place(m.lead.Lineage, r.Position, r.Prev)
+		c.index, c.offset = index, offset
+		switch {
+		case !r.Fit:
+			unfit += fmt.Sprintf("; %s: %s", p.Node, r.Reason)
+			continue
+		case !placed && !c.whole:
+			unfit += fmt.Sprintf("; %s: its log is not of this group's lineage", p.Node)
+			continue
+		case r.Revoked < m.election.epoch && m.cfg.Mutation != MutationNoRevoke:
+			unfit += fmt.Sprintf("; %s has not let go of epoch %d yet", p.Node, m.election.epoch)
+			continue
+		}
+		fit = append(fit, c)
+		if slices.Contains(m.lead.Rule.Voters, p.Node) {
+			revoked++
+		}
+	}
+	if len(fit) == 0 {
+		return "", "no node is fit" + unfit
+	}
+	slices.SortStableFunc(fit, m.better)
+	if reason := m.complete(fit, revoked); reason != "" {
+		return "", reason + unfit
+	}
+	// The last holder comes back with its log from disk: the replicas, if they can, are faster.
+	if fit[0].whole && m.in.Now-m.election.since < m.cfg.Profile.Window && len(reports) < len(m.cfg.Nodes) {
+		return "", "waits for the other nodes to answer" + unfit
+	}
+	return fit[0].Node, "the best is " + string(fit[0].Node)
+}
+
+// complete says what is missing before the best of fit surely holds every acked write; "" when
+// nothing is.
+func (m *Machine) complete(fit []candidate, revoked int) string {
+	if m.cfg.Durability != cluster.DurabilitySync || m.cfg.Mutation == MutationNoQuorum {
+		return ""
+	}
+	if slices.ContainsFunc(fit, func(c candidate) bool { return c.whole }) {
+		return ""
+	}
+	rule := m.lead.Rule
+	if rule.W == 0 {
+		return fmt.Sprintf("only %s has every acked write: no replica was left in the rule", m.lead.Holder)
+	}
+	if revoked < rule.Quorum() {
+		return fmt.Sprintf("%d of the %d voters' logs that are needed (of %v) are here", revoked, rule.Quorum(), rule.Voters)
+	}
+	return ""
+}
+
+// better orders candidates, best first.
+func (m *Machine) better(a, b candidate) int {
+	zone := ""
+	for _, n := range m.cfg.Nodes {
+		if n.Node == m.lead.Holder {
+			zone = n.Zone
+		}
+	}
+	away := func(c candidate) int { return boolInt(c.Zone != zone) }
+	log := cmp.Or(
+		cmp.Compare(boolInt(b.whole), boolInt(a.whole)),
+		cmp.Compare(b.index, a.index),
+		cmp.Compare(b.offset, a.offset))
+	priority := cmp.Compare(b.Priority, a.Priority)
+	switch m.cfg.Mutation {
+	case MutationPriorityFirst:
+		log, priority = priority, log
+	case MutationOffsetOnly:
+		log = cmp.Compare(b.offset, a.offset)
+	}
+	return cmp.Or(log, priority, cmp.Compare(away(b), away(a)), cmp.Compare(a.Node, b.Node))
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// reports are the answers to this election's question, our own included.
+func (m *Machine) reports() map[cluster.NodeID]Report {
+	reports := map[cluster.NodeID]Report{m.cfg.Self.Node: m.report()}
+	for id, r := range m.in.Peers {
+		if r.At >= m.election.askedAt && r.Seen <= m.election.epoch {
+			reports[id] = r
+		}
+	}
+	return reports
+}
+
+// report is what this node says of itself.
+func (m *Machine) report() Report {
+	l := m.in.Local
+	r := Report{
+		Node: m.cfg.Self.Node, Boot: l.Boot, Seen: m.lead.Epoch, Revoked: m.revoked,
+		Position: l.Position, Prev: l.Prev, Ready: l.LinkUp && !l.Syncing,
+	}
+	if l.At <= m.redisAt && m.election.own.Kind == ActRevoke && m.revoked == m.election.epoch {
+		// The probe is older than our own revocation, whose result says where the log ended.
+		r.Position, r.Prev = m.election.own.Position, m.election.own.Prev
+	}
+	if m.lead.Holder == m.cfg.Self.Node && m.lead.State == cluster.LeadReleased && (l.Intact || l.Boot == m.lead.Boot) {
+		r.Complete = m.lead.Epoch
+	}
+	r.Fit, r.Reason = m.fit()
+	return r
+}
+
+// fit says whether this node could be promoted, as far as its own server is concerned.
+func (m *Machine) fit() (bool, string) {
+	l := m.in.Local
+	switch {
+	case l.Process != ProcessRunning:
+		return false, "redis-server is not running"
+	case m.hung():
+		return false, "redis-server does not answer"
+	case l.Busy:
+		return false, "redis-server is busy with a script"
+	case l.Loading:
+		return false, "redis-server is loading its data set"
+	case l.Damaged || m.election.ownDamaged && m.revoked == m.election.epoch && m.mode == modeElect:
+		return false, "its data set is not whole: a full sync did not end"
+	case l.Syncing:
+		return false, "redis-server is in a full sync"
+	}
+	return true, ""
+}
+
+// sendClaim asks the store for the next epoch.
+func (m *Machine) sendClaim(l cluster.Lead) {
+	l.Epoch, l.Seq, l.State = m.lead.Epoch+1, m.lead.Seq+1, cluster.LeadHeld
+	l.Holder, l.Boot, l.TTL = m.cfg.Self.Node, m.in.Local.Boot, m.cfg.Profile.TTL
+	l.Rule, l.Lineage, l.Position = m.lead.Rule, m.lead.Lineage, m.in.Local.Position
+	if m.cfg.Durability == cluster.DurabilityAsync {
+		l.Rule = cluster.NewRule(cluster.DurabilityAsync, m.others())
+	}
+	l.Phases = phases(m.lead.Phases, "elect", m.in.Now-m.election.since)
+	if m.lead.State != cluster.LeadReleased {
+		l.Phases = map[string]float64{"detect": milliseconds(m.election.since - m.seenAt), "elect": l.Phases["elect"]}
+	}
+	if m.do(Action{Kind: ActSwap, Lead: l, Revision: m.revision, Why: "claim"}) {
+		m.election.claimBase, m.election.claimAt = m.revision, m.in.Now
+		m.mode = modeClaim
+	}
+}
+
+// claim waits for the store's answer. When there was none, the record itself tells.
+func (m *Machine) claim() {
+	if _, waiting := m.busy(classStore); waiting {
+		return
+	}
+	switch l := m.lead; {
+	case m.revision > m.election.claimBase && l.Holder == m.cfg.Self.Node && l.Boot == m.in.Local.Boot && l.State == cluster.LeadHeld:
+		m.leading = leading{since: m.in.Now}
+		m.event("claimed", fmt.Sprintf("%s has epoch %d (%s)", l.Holder, l.Epoch, l.Cause))
+		m.mode = modePromote
+	case m.revision > m.election.claimBase || m.in.Now-m.election.claimAt > m.cfg.Profile.Window:
+		m.mode = modeFollow
+	default:
+		m.wake(m.election.claimAt + m.cfg.Profile.Window + time.Millisecond)
+	}
+}
+
+func (m *Machine) others() []cluster.NodeID {
+	var ids []cluster.NodeID
+	for _, n := range m.cfg.Nodes {
+		if n.Node != m.cfg.Self.Node {
+			ids = append(ids, n.Node)
+		}
+	}
+	return ids
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// phases adds one phase to a copy of the record's.
+func phases(have map[string]float64, name string, d time.Duration) map[string]float64 {
+	next := map[string]float64{name: milliseconds(d)}
+	for k, v := range have {
+		if k != name {
+			next[k] = v
+		}
+	}
+	return next
+}

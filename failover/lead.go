@@ -1,0 +1,335 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"understudy/cluster"
+)
+
+// leading is the state of a holder.
+type leading struct {
+	since     time.Duration // the claim was confirmed
+	promoted  Result
+	failed    bool
+	granted   bool          // the first permit of this epoch was given
+	sentAt    time.Duration // of the renewal under way
+	renewAt   time.Duration
+	startedAt time.Duration // the promotion was asked for
+
+	joint    *joint
+	replicas map[cluster.NodeID]*replicaTrack
+}
+
+// joint is a change of the voter rule that old permits do not cover: until those have ended, both
+// rules must be satisfied.
+type joint struct {
+	rule     cluster.Rule
+	oldUntil time.Duration // the last permit that knew only the old rule ends then
+	mark     int64         // what the new voters must hold before the new rule may be stored
+	marked   bool
+}
+
+// replicaTrack says how long a replica has been keeping up.
+type replicaTrack struct {
+	online  bool
+	goneAt  time.Duration // since when it has been away
+	need    int64         // an offset of ours that it has not acknowledged yet
+	needAt  time.Duration // since when
+	current bool          // it has once acknowledged all that we had
+}
+
+// promote makes the redis-server writable. The claim is ours, no permit has been given yet.
+func (m *Machine) promote() {
+	d := &m.leading
+	if m.deposed() {
+		return
+	}
+	if d.startedAt == 0 {
+		if m.do(Action{Kind: ActPromote, Epoch: m.lead.Epoch}) {
+			d.startedAt = m.in.Now
+			d.promoted = Result{}
+		}
+		return
+	}
+	if m.cfg.Mutation == MutationServeBeforeStore && d.promoted.Outcome == OutcomeOK {
+		m.writeUntil = m.in.Now + m.cfg.Profile.TTL - m.cfg.Profile.Delta
+	}
+	switch {
+	case d.failed:
+		m.startFence("promotion failed: " + d.promoted.Detail)
+	case d.promoted.Outcome == OutcomeOK:
+		m.mode = modeRecord
+	}
+}
+
+// record puts the new log's lineage into the store; its acknowledgement is the first permit.
+func (m *Machine) record() {
+	d := &m.leading
+	if m.deposed() {
+		return
+	}
+	if m.lead.Promoted {
+		m.mode = modeLead
+		return
+	}
+	if _, waiting := m.busy(classStore); waiting || m.in.Now < d.renewAt {
+		m.wake(d.renewAt)
+		return
+	}
+	next := m.renewal()
+	next.Boot, next.Promoted = m.in.Local.Boot, true
+	next.Position = d.promoted.Position
+	next.Lineage = extend(m.lead.Lineage, m.lead.Epoch, d.promoted.Position, d.promoted.Prev)
+	next.Phases = phases(m.lead.Phases, "promote", m.in.Now-d.since)
+	m.send(next, "record lineage")
+}
+
+// hold is the life of a primary.
+func (m *Machine) hold() {
+	d := &m.leading
+	if m.deposed() {
+		return
+	}
+	if m.in.Now >= m.writeUntil {
+		m.startFence("the store has not confirmed the permit in time")
+		return
+	}
+	m.wake(m.writeUntil)
+	m.track()
+	next, urgent := m.renewal(), m.changeRule()
+	if urgent != nil {
+		next.Rule = *urgent
+	}
+	if m.outlivedRevocation() {
+		// A voter revoked our epoch and we are still here: a false alarm. It can only come back
+		// under a new one; our log goes on, so nothing else changes.
+		next.Epoch, next.Kind, next.From, next.Cause = m.lead.Epoch+1, cluster.KindSwitchover, m.cfg.Self.Node, "a replica had given this primary up"
+		urgent = &next.Rule
+	}
+	if m.in.Now >= d.renewAt || urgent != nil {
+		m.send(next, "renew")
+	}
+	m.wake(d.renewAt)
+}
+
+// outlivedRevocation reports whether a peer will not follow this epoch any more.
+func (m *Machine) outlivedRevocation() bool {
+	for _, r := range m.in.Peers {
+		if r.Revoked == m.lead.Epoch {
+			return true
+		}
+	}
+	return false
+}
+
+// renewal is the lead as it is, a little newer.
+func (m *Machine) renewal() cluster.Lead {
+	next := m.lead
+	next.Seq++
+	next.Position = m.in.Local.Position
+	return next
+}
+
+// send swaps the lead for next. The permit that comes with its acknowledgement is counted from now,
+// before it is sent.
+func (m *Machine) send(next cluster.Lead, why string) {
+	if m.do(Action{Kind: ActSwap, Lead: next, Revision: m.revision, Why: why}) {
+		m.leading.sentAt = m.in.Now
+		m.leading.renewAt = m.in.Now + m.cfg.Profile.Renew
+	}
+}
+
+// swapped takes the store's answer.
+func (m *Machine) swapped(a Action, r Result) {
+	switch r.Outcome {
+	case OutcomeOK:
+		if r.Revision > m.revision {
+			m.adopt(a.Lead, r.Revision, m.in.Now)
+		}
+		m.renewed(a.Lead)
+	case OutcomeConflict, OutcomeUnknown, OutcomeFailed:
+		// The record itself, read again by the shell, says what is true now.
+		m.leading.renewAt = m.in.Now + m.cfg.Profile.Renew/2
+		if m.mode == modeHandover {
+			m.handover.failed = "store: " + r.Outcome.String() + " " + r.Detail
+		}
+	}
+}
+
+// renewed extends the permit when the acknowledged record is ours and names a promoted holder.
+func (m *Machine) renewed(l cluster.Lead) {
+	d := &m.leading
+	if l.Holder != m.cfg.Self.Node || l.State != cluster.LeadHeld || !l.Promoted {
+		return
+	}
+	if m.mode != modeRecord && m.mode != modeLead {
+		return
+	}
+	from := d.sentAt
+	if m.cfg.Mutation == MutationDeadlineFromAck {
+		from = m.in.Now
+	}
+	m.writeUntil = max(m.writeUntil, from+m.cfg.Profile.TTL-m.cfg.Profile.Delta)
+	if d.joint != nil && l.Rule.Equal(d.joint.rule) {
+		d.joint = nil
+	}
+	if !d.granted {
+		d.granted = true
+		m.served(l)
+	}
+}
+
+// served is the end of a change of primary.
+func (m *Machine) served(l cluster.Lead) {
+	m.event("serving", fmt.Sprintf("%s accepts writes under epoch %d: %s", l.Holder, l.Epoch, l.Kind))
+	e := &m.out.Events[len(m.out.Events)-1]
+	e.Phases = phases(l.Phases, "route", m.in.Now-m.leading.sentAt)
+}
+
+// deposed leaves the lead when the record says that it is not ours any more, or when the
+// redis-server behind it is gone or hangs.
+func (m *Machine) deposed() bool {
+	l := m.in.Local
+	switch {
+	case m.lead.Holder != m.cfg.Self.Node || m.lead.State != cluster.LeadHeld:
+		m.startFence("another node has the lead")
+	case m.lead.Boot != "" && l.Process == ProcessRunning && m.lead.Boot != l.Boot:
+		m.startFence("restarted")
+	case l.Process != ProcessRunning:
+		m.event("primary_lost", l.Exit)
+		m.writeUntil = 0
+		m.startRelease("redis-server ended: " + l.Exit)
+	case m.hung():
+		m.event("primary_hung", fmt.Sprintf("no answer for %v", m.in.Now-l.OKAt))
+		m.startFence("redis-server hangs")
+	case m.writeUntil > 0 && l.At > m.redisAt && l.Role == cluster.RoleReplica:
+		m.startFence("redis-server was demoted from outside")
+	default:
+		return false
+	}
+	return true
+}
+
+// track keeps account of the replicas.
+func (m *Machine) track() {
+	d, l := &m.leading, m.in.Local
+	if l.At <= m.redisAt {
+		return
+	}
+	if d.replicas == nil {
+		d.replicas = map[cluster.NodeID]*replicaTrack{}
+	}
+	for _, id := range m.others() {
+		t := d.replicas[id]
+		if t == nil {
+			t = &replicaTrack{goneAt: m.in.Now}
+			d.replicas[id] = t
+		}
+		i := slices.IndexFunc(l.Replicas, func(r ReplicaAck) bool { return r.Node == id && r.Online })
+		if i < 0 {
+			if t.online {
+				t.goneAt = m.in.Now
+			}
+			t.online, t.current = false, false
+			continue
+		}
+		ack := l.Replicas[i].Offset
+		if !t.online {
+			*t = replicaTrack{online: true, need: l.Position.Offset, needAt: m.in.Now}
+		}
+		if ack >= t.need {
+			t.current, t.need, t.needAt = true, l.Position.Offset, m.in.Now
+		}
+	}
+}
+
+// keeps reports whether the replica should be in the rule. One that is in it already stays until it
+// has been away for a while: a replica that re-points is back in milliseconds.
+func (m *Machine) keeps(id cluster.NodeID, voter bool) bool {
+	t := m.leading.replicas[id]
+	if t == nil {
+		return voter
+	}
+	if !t.online {
+		return voter && m.in.Now-t.goneAt < m.cfg.Profile.ShrinkAfter
+	}
+	if m.in.Now-t.needAt >= m.cfg.Profile.StallAfter {
+		return false
+	}
+	return voter || t.current
+}
+
+// changeRule moves the voter rule towards the replicas that are there. It returns the rule to store
+// now, if any. Invariant 7: the rule is in the store before anything is acked under it alone.
+func (m *Machine) changeRule() *cluster.Rule {
+	if m.cfg.Durability != cluster.DurabilitySync || m.leading.replicas == nil {
+		return nil
+	}
+	d, cur := &m.leading, m.lead.Rule
+	var voters []cluster.NodeID
+	for _, id := range m.others() {
+		if m.keeps(id, slices.Contains(cur.Voters, id)) {
+			voters = append(voters, id)
+		}
+	}
+	if len(voters) == 0 && m.in.Now-d.since < m.cfg.Profile.ShrinkAfter {
+		return nil // just promoted: the replicas are on their way
+	}
+	target := cluster.NewRule(cluster.DurabilitySync, voters)
+	if target.Equal(cur) {
+		d.joint = nil
+		return nil
+	}
+	if cur.Implies(target, m.cfg.Self.Node) {
+		d.joint = nil
+		return &target
+	}
+	return m.changeJointly(target)
+}
+
+// changeJointly demands both rules until every permit that knew only the old one has ended and the
+// new voters hold all that was acked before.
+func (m *Machine) changeJointly(target cluster.Rule) *cluster.Rule {
+	d, l := &m.leading, m.in.Local
+	if d.joint == nil || !d.joint.rule.Equal(target) {
+		d.joint = &joint{rule: target, oldUntil: m.writeUntil}
+	}
+	j := d.joint
+	if m.in.Now < j.oldUntil {
+		m.wake(j.oldUntil)
+		return nil
+	}
+	if !j.marked && l.At >= j.oldUntil {
+		j.mark, j.marked = l.Position.Offset, true
+	}
+	if !j.marked {
+		return nil
+	}
+	have := 0
+	for _, r := range l.Replicas {
+		if r.Online && r.Offset >= j.mark && slices.Contains(target.Voters, r.Node) {
+			have++
+		}
+	}
+	if have < target.W {
+		return nil
+	}
+	return &target
+}
+
+// rules are what a proxy must see satisfied before it gives a reply to its client.
+func (m *Machine) rules() []cluster.Rule {
+	if m.cfg.Durability != cluster.DurabilitySync {
+		return nil
+	}
+	rules := []cluster.Rule{m.lead.Rule}
+	if j := m.leading.joint; j != nil {
+		if m.cfg.Mutation == MutationRuleBeforeStore {
+			return []cluster.Rule{j.rule}
+		}
+		rules = append(rules, j.rule)
+	}
+	return rules
+}

@@ -1,0 +1,384 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"understudy/cluster"
+)
+
+// mode is what a Machine is busy with.
+type mode uint8
+
+const (
+	modeFollow   mode = iota // follows the holder, or waits for one
+	modeElect                // the lead is vacant: revoke, ask, choose
+	modeClaim                // the claim is on its way to the store
+	modePromote              // holds the lead, redis-server is being promoted
+	modeRecord               // promoted, the lineage is on its way to the store
+	modeLead                 // accepts writes while the permit lasts
+	modeHandover             // a switchover away from this node
+	modeFence                // its redis-server is being made unable to accept writes
+	modeRelease              // fenced; says so in the store
+)
+
+func (m mode) String() string {
+	return [...]string{"follow", "elect", "claim", "promote", "record", "lead", "handover", "fence", "release"}[m]
+}
+
+// Machine decides for one node of one group. It is not safe for concurrent use.
+type Machine struct {
+	cfg  Config
+	mode mode
+	in   Input
+	out  Output
+
+	lastID  uint64
+	pending map[class]Action // at most one action of each class is under way
+
+	lead     cluster.Lead // the newest known record, ours included
+	revision int64
+	seenAt   time.Duration
+
+	writeUntil time.Duration
+	redisAt    time.Duration // when the newest change that we made to redis-server ended: older probes are void
+	following  cluster.NodeID
+	revoked    cluster.Epoch
+	persisted  cluster.Epoch
+	startAfter time.Duration // back-off between two starts of a server that will not live
+	starts     int
+	runningAt  time.Duration
+	stopping   bool // the process is about to end: start nothing, claim nothing
+
+	election election
+	leading  leading
+	handover handover
+	releases release
+	answered map[string]Reply // the last requests, by their ids
+	order    []string
+}
+
+// class groups the actions of which only one may be under way.
+type class uint8
+
+const (
+	classRedis class = iota
+	classStore
+	classAsk
+	classDisk
+)
+
+func classOf(k ActionKind) class {
+	switch k {
+	case ActSwap:
+		return classStore
+	case ActAsk:
+		return classAsk
+	case ActPersist:
+		return classDisk
+	default:
+		return classRedis
+	}
+}
+
+// New returns a Machine that follows nobody and holds nothing.
+func New(cfg Config) *Machine {
+	return &Machine{cfg: cfg, pending: map[class]Action{}, answered: map[string]Reply{}}
+}
+
+// Step takes all that is known now and says what to do. It is called after every change of its
+// input and at Output.WakeAt.
+func (m *Machine) Step(in Input) Output {
+	m.in, m.out = in, Output{WakeAt: in.Now + m.cfg.Profile.TTL}
+	m.absorbStore()
+	for _, r := range in.Results {
+		m.absorbResult(r)
+	}
+	m.request()
+	m.keepRunning()
+	m.decide()
+	m.publish()
+	return m.out
+}
+
+// decide runs the current mode. A mode that changes into another one lets that one run at once, so
+// that a failover costs no extra step.
+func (m *Machine) decide() {
+	for range 8 {
+		before := m.mode
+		switch m.mode {
+		case modeFollow:
+			m.follow()
+		case modeElect:
+			m.elect()
+		case modeClaim:
+			m.claim()
+		case modePromote:
+			m.promote()
+		case modeRecord:
+			m.record()
+		case modeLead:
+			m.hold()
+		case modeHandover:
+			m.hand()
+		case modeFence:
+			m.fence()
+		case modeRelease:
+			m.release()
+		default:
+			panic(fmt.Sprintf("failover: unknown mode %d", m.mode))
+		}
+		if m.mode == before {
+			return
+		}
+	}
+}
+
+// absorbStore adopts a newer record.
+func (m *Machine) absorbStore() {
+	v := m.in.Store
+	if !v.Known || v.Revision <= m.revision {
+		return
+	}
+	m.adopt(v.Lead, v.Revision, v.SeenAt)
+}
+
+func (m *Machine) adopt(l cluster.Lead, revision int64, at time.Duration) {
+	if l.Epoch < m.lead.Epoch {
+		panic(fmt.Sprintf("failover: epoch went back: %d -> %d", m.lead.Epoch, l.Epoch))
+	}
+	m.lead, m.revision, m.seenAt = l, revision, at
+	if l.Epoch > m.persisted && l.Epoch > m.in.Local.Seen {
+		m.do(Action{Kind: ActPersist, Epoch: l.Epoch})
+	}
+}
+
+// do starts an action unless one of its class is under way; it reports whether it did. A kill is
+// never kept waiting: a server that hangs holds up every other action.
+func (m *Machine) do(a Action) bool {
+	c := classOf(a.Kind)
+	if p, busy := m.pending[c]; busy && (a.Kind != ActKill || p.Kind == ActKill) {
+		return false
+	}
+	m.lastID++
+	a.ID = m.lastID
+	m.pending[c] = a
+	m.out.Actions = append(m.out.Actions, a)
+	return true
+}
+
+// busy returns the action of the class that is under way.
+func (m *Machine) busy(c class) (Action, bool) {
+	a, ok := m.pending[c]
+	return a, ok
+}
+
+func (m *Machine) absorbResult(r Result) {
+	a, ok := m.pending[classOf(r.Kind)]
+	if !ok || a.ID != r.ID {
+		return // overtaken by a kill
+	}
+	delete(m.pending, classOf(r.Kind))
+	switch r.Kind {
+	case ActSwap:
+		m.swapped(a, r)
+	case ActAsk:
+		m.election.askedAt, m.election.answered = m.election.askSentAt, true
+	case ActPersist:
+		if r.Outcome == OutcomeOK {
+			m.persisted = max(m.persisted, a.Epoch)
+		}
+	default:
+		m.redisAt = m.in.Now
+		m.redisDone(a, r)
+	}
+}
+
+// redisDone takes the end of an action on the redis-server.
+func (m *Machine) redisDone(a Action, r Result) {
+	ok := r.Outcome == OutcomeOK
+	switch a.Kind {
+	case ActStart:
+		m.following = ""
+		if !ok {
+			m.event("start_failed", r.Detail)
+		}
+	case ActFollow:
+		if ok {
+			m.following = a.Node
+			m.event("following", fmt.Sprintf("follows %s under epoch %d", a.Node, a.Epoch))
+		}
+	case ActRevoke:
+		m.following = ""
+		if ok {
+			m.revoked = max(m.revoked, a.Epoch)
+			m.election.own, m.election.ownDamaged = r, r.Damaged
+		}
+		m.handover.demoted = ok && m.mode == modeHandover
+	case ActPromote:
+		m.leading.promoted, m.leading.failed = r, !ok
+	case ActPause:
+		m.handover.paused, m.handover.failed = ok, r.Detail
+	case ActKill:
+		m.following = ""
+	}
+}
+
+// keepRunning restarts a redis-server that is gone, always as a replica of nobody: invariant 6.
+func (m *Machine) keepRunning() {
+	l := m.in.Local
+	if l.Process == ProcessRunning {
+		if m.runningAt == 0 {
+			m.runningAt = m.in.Now
+		}
+		if m.in.Now-m.runningAt > 10*time.Second {
+			m.starts = 0
+		}
+		return
+	}
+	m.runningAt = 0
+	m.following = ""
+	if m.accepts() || m.stopping {
+		return // the crash is handled first: fence and release
+	}
+	if m.in.Now < m.startAfter {
+		m.wake(m.startAfter)
+		return
+	}
+	if m.do(Action{Kind: ActStart, Why: l.Exit}) {
+		m.starts++
+		// 0, 0.1, 0.2, 0.4 … 5 s: a server that dies at once must not spin.
+		if m.starts > 1 {
+			m.startAfter = m.in.Now + min(50*time.Millisecond<<min(m.starts, 7), 5*time.Second)
+		}
+	}
+}
+
+// accepts reports whether this node may be accepting writes.
+func (m *Machine) accepts() bool {
+	switch m.mode {
+	case modePromote, modeRecord, modeLead, modeHandover, modeFence:
+		return true
+	default:
+		return false
+	}
+}
+
+// follow is the life of a replica.
+func (m *Machine) follow() {
+	m.writeUntil = 0
+	if !m.in.Store.Known || m.stopping {
+		return
+	}
+	if m.lead.Epoch < m.in.Local.Seen && m.revision != 0 {
+		return // the store went back in time: refuse its epochs (persisted on disk)
+	}
+	switch l := m.lead; {
+	case m.revision == 0:
+		m.bootstrap()
+	case l.State == cluster.LeadReleased:
+		m.vacant("released: " + l.Cause)
+	case l.Holder == m.cfg.Self.Node:
+		m.holdsWithoutServing()
+	case m.in.Now >= m.expires():
+		m.vacant(fmt.Sprintf("%s has not renewed for %v", l.Holder, m.in.Now-m.seenAt))
+	default:
+		m.wake(m.expires())
+		m.attach()
+	}
+}
+
+// expires is when a challenger may take the lead without the holder's word: T+δ after it last saw
+// the record change, by its own clock.
+func (m *Machine) expires() time.Duration {
+	if m.cfg.Mutation == MutationChallengerEarly {
+		return m.seenAt + m.lead.TTL/2
+	}
+	return m.seenAt + m.lead.TTL + m.cfg.Profile.Delta
+}
+
+// holdsWithoutServing: the record names this node, yet it does not serve.
+func (m *Machine) holdsWithoutServing() {
+	l := m.in.Local
+	if m.lead.Boot == "" { // handed over to us: a switchover
+		if m.healthy() {
+			m.leading = leading{since: m.in.Now}
+			m.mode = modePromote
+		}
+		return
+	}
+	// A run of this node that is over held it. Its redis-server is ours to fence: it is dead, or
+	// runs as a replica of nobody since we started it.
+	if l.Process == ProcessRunning && l.Role == cluster.RolePrimary {
+		m.do(Action{Kind: ActRevoke, Epoch: m.lead.Epoch})
+		return
+	}
+	m.startRelease("restarted")
+}
+
+// attach makes the redis-server follow the holder.
+func (m *Machine) attach() {
+	l := m.lead
+	if !l.Promoted || l.Epoch <= m.revoked || !m.healthy() {
+		return
+	}
+	stale := m.in.Local.At <= m.redisAt
+	if m.following == l.Holder && (stale || m.in.Local.Following == l.Holder) {
+		return
+	}
+	m.do(Action{Kind: ActFollow, Node: l.Holder, Epoch: l.Epoch})
+}
+
+// healthy: the server runs, has read its data and answers.
+func (m *Machine) healthy() bool {
+	l := m.in.Local
+	return l.Process == ProcessRunning && !l.Loading && !l.Busy && l.OKAt > 0 && !m.hung()
+}
+
+// hung: probes have been unanswered for Probe × Misses. A server that was just started, or that is
+// being changed by us, is measured from then.
+func (m *Machine) hung() bool {
+	l := m.in.Local
+	if l.Process != ProcessRunning {
+		return false
+	}
+	return m.in.Now-max(l.OKAt, m.runningAt) >= m.cfg.Profile.hang()
+}
+
+// bootstrap makes the first lead of a group: the first node takes it, each next one waits T longer.
+func (m *Machine) bootstrap() {
+	if !m.healthy() {
+		return
+	}
+	index := 0
+	for i, n := range m.cfg.Nodes {
+		if n.Node == m.cfg.Self.Node {
+			index = i
+		}
+	}
+	at := time.Duration(index) * (m.cfg.Profile.TTL + m.cfg.Profile.Delta)
+	if m.in.Now < at {
+		m.wake(at)
+		return
+	}
+	m.sendClaim(cluster.Lead{Kind: cluster.KindStart, Cause: "first start"})
+}
+
+// vacant starts an election.
+func (m *Machine) vacant(cause string) {
+	m.election = election{epoch: m.lead.Epoch, since: m.in.Now, cause: cause}
+	m.mode = modeElect
+	m.event("lead_vacant", cause)
+}
+
+func (m *Machine) event(name, message string) {
+	m.out.Events = append(m.out.Events, cluster.Event{
+		Group: m.cfg.Group, Node: m.cfg.Self.Node, Epoch: m.lead.Epoch, Name: name, Message: message,
+	})
+}
+
+func (m *Machine) wake(at time.Duration) {
+	if at > m.in.Now && at < m.out.WakeAt {
+		m.out.WakeAt = at
+	}
+}

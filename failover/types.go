@@ -1,0 +1,222 @@
+package failover
+
+import (
+	"time"
+
+	"understudy/cluster"
+)
+
+// Peer is another node of the group, as configured.
+type Peer struct {
+	Node     cluster.NodeID
+	Zone     string
+	Priority int // higher is preferred among nodes with equal logs
+}
+
+// Config is what a Machine is built with.
+type Config struct {
+	Group      string
+	Self       Peer
+	Nodes      []Peer // every node of the group, self included, in the order of their ids
+	Durability cluster.Durability
+	Profile    Profile
+	// Mutation puts a known-wrong rule in. Only the simulator's tests set it, to show that the
+	// simulator would catch it.
+	Mutation Mutation
+}
+
+// Input is all that a Machine may know. Times are readings of this node's monotonic clock.
+type Input struct {
+	Now     time.Duration
+	Store   StoreView
+	Local   Local
+	Peers   map[cluster.NodeID]Report // the newest answer of each peer
+	Results []Result                  // of actions that ended since the last step
+	Request *Request
+}
+
+// StoreView is the newest Lead that this node has read or been told of.
+type StoreView struct {
+	Known    bool // the store has been read at least once
+	Lead     cluster.Lead
+	Revision int64         // 0: there is no lead yet
+	SeenAt   time.Duration // when this node last saw the record change
+}
+
+// Process says how the redis-server of this node is doing as a process.
+type Process uint8
+
+// The states of the process.
+const (
+	ProcessNone Process = iota // not started, or ended and reaped
+	ProcessRunning
+)
+
+// Local is what this node knows of its own redis-server.
+type Local struct {
+	Process Process
+	Exit    string // why it ended, when it has
+	Boot    string // names this run of the process; never reused
+	// At is when the newest answered probe was SENT; OKAt the same for the newest answer that
+	// showed the server alive (LOADING and BUSY are answers).
+	At, OKAt time.Duration
+	Busy     bool // answered -BUSY: only SIGKILL helps if it lasts
+	Loading  bool
+
+	Role      cluster.Role
+	Position  cluster.Position
+	Prev      cluster.Position // the log that Position's continues, up to Prev.Offset; empty when none
+	LinkUp    bool
+	Syncing   bool           // in a full sync
+	Damaged   bool           // a full sync began and has not ended well: the data set is not whole
+	Following cluster.NodeID // "" when it follows nobody that is a node
+	Replicas  []ReplicaAck   // a primary's connected replicas
+	Seen      cluster.Epoch  // the highest epoch kept on this node's disk
+	Intact    bool           // the data set is the one that this node last ran with
+}
+
+// ReplicaAck is a primary's view of one replica.
+type ReplicaAck struct {
+	Node   cluster.NodeID
+	Online bool
+	Offset int64 // acknowledged
+}
+
+// Report is a node's answer to another node's question.
+type Report struct {
+	Node     cluster.NodeID   `json:"node"`
+	At       time.Duration    `json:"-"` // when the question was sent, by the asker's clock
+	Boot     string           `json:"boot"`
+	Seen     cluster.Epoch    `json:"seen"`
+	Revoked  cluster.Epoch    `json:"revoked"` // it never again follows a holder of this epoch or a lower one
+	Fit      bool             `json:"fit"`     // its log is whole and it could be promoted now
+	Reason   string           `json:"reason,omitempty"`
+	Position cluster.Position `json:"position"`
+	Prev     cluster.Position `json:"prev"`
+	Complete cluster.Epoch    `json:"complete"` // it was the holder of this epoch and has its whole log
+	Ready    bool             `json:"ready"`    // replica: link up
+}
+
+// ActionKind says what the shell is to do.
+type ActionKind uint8
+
+// The actions. Each is answered by one Result with the action's ID.
+const (
+	ActStart   ActionKind = iota + 1 // start redis-server as a replica of nobody
+	ActKill                          // SIGKILL it; done when it is reaped
+	ActFollow                        // REPLICAOF Node
+	ActRevoke                        // wait ≤ For for the link to drain, then REPLICAOF a black hole
+	ActPromote                       // REPLICAOF NO ONE, verified; the Result carries the position
+	ActPause                         // CLIENT PAUSE WRITE, then wait ≤ For until Node has every byte
+	ActResume                        // CLIENT UNPAUSE
+	ActSwap                          // compare-and-swap of the lead
+	ActAsk                           // ask every peer for a Report, ≤ For; a peer may use that time to revoke Epoch
+	ActPersist                       // keep Epoch on this node's disk
+)
+
+func (k ActionKind) String() string {
+	names := [...]string{"none", "start", "kill", "follow", "revoke", "promote", "pause", "resume", "swap", "ask", "persist"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "unknown"
+}
+
+// Action is one thing for the shell to do, without blocking the next Step.
+type Action struct {
+	ID       uint64
+	Kind     ActionKind
+	Node     cluster.NodeID
+	Epoch    cluster.Epoch
+	Lead     cluster.Lead // ActSwap: the new record
+	Revision int64        // ActSwap: the revision that it replaces
+	For      time.Duration
+	Why      string
+}
+
+// Outcome is how an action ended.
+type Outcome uint8
+
+// The outcomes. Unknown is not a failure: it may have been carried out.
+const (
+	OutcomeOK Outcome = iota + 1
+	OutcomeFailed
+	OutcomeConflict // ActSwap: the record had another revision
+	OutcomeUnknown
+)
+
+func (o Outcome) String() string {
+	return [...]string{"none", "ok", "failed", "conflict", "unknown"}[o]
+}
+
+// Result ends an action.
+type Result struct {
+	ID       uint64
+	Kind     ActionKind
+	Outcome  Outcome
+	Detail   string // why it failed
+	Revision int64  // ActSwap: the new one
+	Position cluster.Position
+	Prev     cluster.Position
+	Damaged  bool // ActRevoke: the server was in the middle of a full sync
+}
+
+// RequestKind is what an operator can ask of the node that holds the lead.
+type RequestKind uint8
+
+// The requests.
+const (
+	RequestSwitchover RequestKind = iota + 1 // hand the lead to To, or to the best node of Zone, or to the best
+	RequestStop                              // the process is about to end: fence and release in order
+)
+
+// Request is an operator's wish. A request with an ID that was answered before is answered again
+// and does nothing.
+type Request struct {
+	ID   string
+	Kind RequestKind
+	To   cluster.NodeID
+	Zone string
+}
+
+// Reply ends a request.
+type Reply struct {
+	ID      string
+	OK      bool
+	Refused bool // for safety: nothing was changed
+	Message string
+	Lead    cluster.Lead
+}
+
+// Output is what a Step decided.
+type Output struct {
+	Actions []Action
+	Events  []cluster.Event
+	Replies []Reply
+	Status  cluster.NodeStatus
+	Report  Report
+	// WakeAt is when the next Step is needed if nothing happens before.
+	WakeAt time.Duration
+	// WriteUntil is when the right to accept writes ends; 0 when there is none.
+	WriteUntil time.Duration
+	// FenceAt is when the redis-server must be dead if this Machine has not stepped again: the
+	// separate fencer's deadline. 0: none.
+	FenceAt time.Duration
+}
+
+// Mutation is a known-wrong rule.
+type Mutation uint8
+
+// The known-wrong rules that a Machine can be given.
+const (
+	MutationNone             Mutation = iota
+	MutationDeadlineFromAck           // the permit's deadline counts from the reply instead of the send
+	MutationOffsetOnly                // logs are compared by offset across lineages
+	MutationPriorityFirst             // priority before the log
+	MutationRuleBeforeStore           // the shrunk rule is used before it is in the store
+	MutationNoQuorum                  // an election needs no quorum of voters
+	MutationNoRevoke                  // candidates go on following while they are asked
+	MutationChallengerEarly           // a challenger waits T/2 only
+	MutationServeBeforeStore          // writes are accepted before the lineage is in the store
+	MutationSwitchoverNoWait          // a switchover does not wait for equal offsets
+)

@@ -1,0 +1,274 @@
+// Package redis runs one redis-server process and speaks to it over its unix socket.
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Binary is an installed server.
+type Binary struct {
+	Path    string
+	Flavor  string // "redis" or "valkey"
+	Version string
+}
+
+var versionLine = regexp.MustCompile(`(?i)(redis|valkey)\S* server v=([0-9]+)\.([0-9.]+)`)
+
+// FindServer locates redis-server 7.0 or newer, or valkey-server when that is what is installed. An
+// empty path searches PATH and the usual folders. The error names what to install.
+func FindServer(ctx context.Context, path string) (Binary, error) {
+	names := []string{path}
+	if path == "" {
+		names = []string{"redis-server", "/usr/bin/redis-server", "/usr/local/bin/redis-server", "valkey-server", "/usr/bin/valkey-server"}
+	}
+	for _, name := range names {
+		found, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		return identify(ctx, found)
+	}
+	if path != "" {
+		return Binary{}, fmt.Errorf("redis-server %s: not found or not executable", path)
+	}
+	return Binary{}, errors.New("redis-server not found: install redis-server 7.0 or newer (apt install redis-server) or name it with --redis-server")
+}
+
+func identify(ctx context.Context, path string) (Binary, error) {
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return Binary{}, fmt.Errorf("%s --version: %w", path, err)
+	}
+	m := versionLine.FindStringSubmatch(string(out))
+	if m == nil {
+		return Binary{}, fmt.Errorf("%s is no redis-server: --version says %q", path, strings.TrimSpace(string(out)))
+	}
+	major, _ := strconv.Atoi(m[2])
+	if major < 7 {
+		return Binary{}, fmt.Errorf("%s is version %s.%s: 7.0 or newer is needed", path, m[2], m[3])
+	}
+	return Binary{Path: path, Flavor: strings.ToLower(m[1]), Version: m[2] + "." + m[3]}, nil
+}
+
+// ServerOptions say how to start a server.
+type ServerOptions struct {
+	Binary    Binary
+	Dir       string // its working directory: data set, configuration, log
+	Host      string
+	Port      int
+	Socket    string            // unix socket for its agent
+	ReplicaOf string            // HOST:PORT; required: a server never boots as a primary
+	Config    map[string]string // further directives; they win over ours
+	Logger    *slog.Logger
+}
+
+// Server is one run of a redis-server.
+type Server struct {
+	opts   ServerOptions
+	cmd    *exec.Cmd
+	exited chan struct{}
+	mu     sync.Mutex
+	err    error
+}
+
+// spawner starts every child from one thread that lives as long as this process: PDEATHSIG fires
+// when the THREAD that forked ends, and Go ends idle threads.
+var spawner = sync.OnceValue(func() chan func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+func startChild(cmd *exec.Cmd) error {
+	done := make(chan error)
+	spawner() <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+// maxLog bounds the log that is kept from run to run.
+const maxLog = 8 << 20
+
+// Start spawns the server; it is ended with this process, even when that is killed.
+func Start(opts ServerOptions) (*Server, error) {
+	if opts.ReplicaOf == "" {
+		return nil, errors.New("redis: ReplicaOf is needed: a server never boots as a primary")
+	}
+	conf, err := writeConfig(opts)
+	if err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
+	logPath := filepath.Join(opts.Dir, "redis.log")
+	if st, err := os.Stat(logPath); err == nil && st.Size() > maxLog {
+		if err := os.Rename(logPath, logPath+".old"); err != nil {
+			return nil, fmt.Errorf("start redis-server: %w", err)
+		}
+	}
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(opts.Binary.Path, conf)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = opts.Dir, log, log
+	// Its own process group: a Ctrl-C on the terminal is for us, who stop it in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := startChild(cmd); err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
+	s := &Server{opts: opts, cmd: cmd, exited: make(chan struct{})}
+	go func() {
+		err := cmd.Wait()
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+		close(s.exited)
+	}()
+	return s, nil
+}
+
+// writeConfig writes redis.conf. Where the numbers come from: the measurements in ARCHITECTURE.md.
+func writeConfig(o ServerOptions) (string, error) {
+	host, port, err := net.SplitHostPort(o.ReplicaOf)
+	if err != nil {
+		return "", fmt.Errorf("replica of %q: %w", o.ReplicaOf, err)
+	}
+	conf := map[string]string{
+		"bind": o.Host, "port": strconv.Itoa(o.Port), "unixsocket": o.Socket, "unixsocketperm": "700",
+		"dir": o.Dir, "daemonize": "no", "pidfile": `""`, "protected-mode": "no", "tcp-backlog": "4096",
+		"replicaof": host + " " + port, "replica-read-only": "yes", "replica-serve-stale-data": "yes",
+		"appendonly": "yes", "appendfsync": "everysec", "save": `""`, "aof-use-rdb-preamble": "yes",
+		"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0", // the default of 5 costs 5 s
+		"repl-timeout": "10", "repl-ping-replica-period": "1", "repl-backlog-size": "64mb", "repl-backlog-ttl": "0",
+		"client-output-buffer-limit": "replica 1gb 0 0", "maxclients": "20000", "latency-tracking": "yes",
+		"enable-debug-command": "no", "loglevel": "notice", "logfile": `""`,
+	}
+	maps.Copy(conf, o.Config)
+	var b strings.Builder
+	b.WriteString("# Written at each start; changes here are lost.\n")
+	for _, k := range slices.Sorted(maps.Keys(conf)) {
+		fmt.Fprintf(&b, "%s %s\n", k, conf[k])
+	}
+	path := filepath.Join(o.Dir, "redis.conf")
+	return path, os.WriteFile(path, []byte(b.String()), 0o600)
+}
+
+// PID is the process id of the server.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Addr is the HOST:PORT at which it listens.
+func (s *Server) Addr() string { return net.JoinHostPort(s.opts.Host, strconv.Itoa(s.opts.Port)) }
+
+// Exited is closed when the process has ended and been reaped.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
+// Reason says why it ended: the exit status, and the last line of its log when it ended by itself.
+func (s *Server) Reason() string {
+	s.mu.Lock()
+	err := s.err
+	s.mu.Unlock()
+	if err == nil {
+		return "exit status 0"
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+			return "signal: " + w.Signal().String()
+		}
+	}
+	return fmt.Sprintf("%v: %s", err, s.lastLine())
+}
+
+func (s *Server) lastLine() string {
+	f, err := os.Open(filepath.Join(s.opts.Dir, "redis.log"))
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	if end, err := f.Seek(0, io.SeekEnd); err == nil {
+		_, _ = f.Seek(max(0, end-4096), io.SeekStart)
+	}
+	text, _ := io.ReadAll(f)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}
+
+// Kill ends the server with SIGKILL and waits until it is reaped.
+func (s *Server) Kill() error {
+	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill redis-server %d: %w", s.PID(), err)
+	}
+	select {
+	case <-s.exited:
+		return nil
+	case <-time.After(10 * time.Second):
+		return fmt.Errorf("redis-server %d is not gone 10 s after SIGKILL: is its disk stuck?", s.PID())
+	}
+}
+
+// Terminate asks the server to end in order and waits for it until ctx ends.
+func (s *Server) Terminate(ctx context.Context) error {
+	// A stopped process must run to see SIGTERM.
+	_ = s.cmd.Process.Signal(syscall.SIGCONT)
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop redis-server %d: %w", s.PID(), err)
+	}
+	select {
+	case <-s.exited:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("redis-server %d has not stopped: %w", s.PID(), ctx.Err())
+	}
+}
+
+// BlackHole is a port that refuses every connection and that nobody else can take: a replica
+// pointed at it follows nobody and keeps what it needs for a partial resync.
+type BlackHole struct {
+	fd   int
+	addr string
+}
+
+// NewBlackHole reserves a port on the loopback.
+func NewBlackHole() (*BlackHole, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	var name syscall.Sockaddr
+	if err == nil {
+		name, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		return nil, errors.Join(err, syscall.Close(fd))
+	}
+	port := name.(*syscall.SockaddrInet4).Port
+	return &BlackHole{fd: fd, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, nil
+}
+
+// Addr is the HOST:PORT that refuses.
+func (b *BlackHole) Addr() string { return b.addr }
+
+// Close frees the port.
+func (b *BlackHole) Close() error { return syscall.Close(b.fd) }
