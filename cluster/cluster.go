@@ -215,6 +215,7 @@ type NodeStatus struct {
 	Group  string    `json:"group"`
 	Node   NodeID    `json:"node"`
 	Zone   string    `json:"zone"`
+	Nodes  int       `json:"nodes"`            // how many nodes the group has, this one included
 	Addr   string    `json:"addr"`             // HOST:PORT of the redis-server
 	Socket string    `json:"socket,omitempty"` // its unix socket, for parts on the same machine
 	Role   Role      `json:"role"`
@@ -232,6 +233,8 @@ type NodeStatus struct {
 	// Kept is set by a primary: everything that was executed under this earlier epoch is in its
 	// log, so a reply that came under it may be given to the client without waiting for a commit.
 	Kept Epoch `json:"kept,omitempty"`
+	// Fork is set by a primary: the log that it writes, and where that left the log before it.
+	Fork Fork `json:"fork,omitzero"`
 	// Rules must all be satisfied before a write is acked (sync); empty in async.
 	Rules []Rule `json:"rules,omitempty"`
 

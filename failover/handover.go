@@ -315,7 +315,7 @@ func (m *Machine) publish() {
 	l := m.in.Local
 	leads := m.mode == modeLead && m.writeUntil > m.in.Now || m.mode == modeHandover && !m.handover.moved
 	s := cluster.NodeStatus{
-		Group: m.cfg.Group, Node: m.cfg.Self.Node, Zone: m.cfg.Self.Zone, Epoch: m.lead.Epoch,
+		Group: m.cfg.Group, Node: m.cfg.Self.Node, Zone: m.cfg.Self.Zone, Nodes: len(m.cfg.Nodes), Epoch: m.lead.Epoch,
 		Durability: m.cfg.Durability, Position: l.Position, Role: cluster.RoleReplica, Leads: leads,
 		Pausing: m.mode == modeHandover,
 	}
@@ -325,6 +325,9 @@ func (m *Machine) publish() {
 	if s.Leads {
 		s.Role, s.Kept, s.Rules = cluster.RolePrimary, m.lead.Kept(), slices.Clone(m.rules())
 		s.Permit = max(0, m.writeUntil-m.in.Now)
+		if n := len(m.lead.Lineage); n > 0 {
+			s.Fork = m.lead.Lineage[n-1]
+		}
 	}
 	fit, reason := m.fit()
 	s.State, s.Reason = m.state(leads), reason
