@@ -5,36 +5,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 )
 
 // EmbedOptions say where an embedded member lives.
 type EmbedOptions struct {
-	Dir    string // its data, and its unix sockets
+	Dir    string // its data; one member at a time
 	Logger *slog.Logger
 }
 
-// Embedded is an etcd member in this process, alone in its cluster. It listens on unix sockets in
-// its own directory only.
+// Embedded is an etcd member in this process, alone in its cluster. It listens nowhere: its store is
+// reached by function calls, so that there is no port to take, no socket to leave behind and nobody
+// else who could write.
 type Embedded struct {
 	etcd  *embed.Etcd
 	store *Store
+	lock  *os.File
+
+	once    sync.Once
+	stopped chan struct{}
+	err     error // of the end; valid once stopped is closed
 }
 
 // quota bounds the database: the records are a few kilobytes, compacted every few minutes.
 const quota = 256 << 20
 
-// StartEmbedded starts the member and waits until it serves. Every write is on disk (fsync) before
-// it is acknowledged.
+// readyWithin is a generous bound for a member that has only its own small log to read.
+const readyWithin = 30 * time.Second
+
+// StartEmbedded starts the member and waits until it serves, at most 30 s. Every write is on disk
+// (fsync) before it is acknowledged. A directory that another member uses is refused.
 func StartEmbedded(ctx context.Context, o EmbedOptions) (*Embedded, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -42,37 +56,75 @@ func StartEmbedded(ctx context.Context, o EmbedOptions) (*Embedded, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	e, err := embed.StartEtcd(config(o))
+	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("store in %s: %w", o.Dir, err)
 	}
+	e, err := start(ctx, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("store in %s: %w", o.Dir, err), lock.Close())
+	}
+	return &Embedded{etcd: e, store: NewStore(v3client.New(e.Server)), lock: lock}, nil
+}
+
+// lockDir makes this the only member on the directory: etcd itself waits for ever for its files.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		pid, _ := io.ReadAll(io.LimitReader(f, 32))
+		_ = f.Close()
+		return nil, fmt.Errorf("in use by process %s: stop that one, or choose another directory", strings.TrimSpace(string(pid)))
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func start(ctx context.Context, o EmbedOptions) (*embed.Etcd, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	e, err := embed.StartEtcd(config(o))
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case <-e.Server.ReadyNotify():
-	case err := <-e.Err():
-		return nil, fmt.Errorf("store in %s: %w", o.Dir, err)
+		return e, nil
+	case err = <-e.Err():
 	case <-ctx.Done():
-		e.Close()
-		return nil, fmt.Errorf("store in %s is not ready: %w", o.Dir, ctx.Err())
+		err = fmt.Errorf("not ready: %w", ctx.Err())
 	}
-	return &Embedded{etcd: e, store: NewStore(v3client.New(e.Server))}, nil
+	e.Close()
+	return nil, err
 }
 
 func config(o EmbedOptions) *embed.Config {
 	c := embed.NewConfig()
 	c.Name = "understudy"
 	c.Dir = filepath.Join(o.Dir, "member")
-	// Sockets in fixed places: the member's own addresses never change between runs. A long
-	// directory does not fit into a unix address, so a private short one stands for it.
-	peer := url.URL{Scheme: "unix", Host: "localhost:1"}
-	client := url.URL{Scheme: "unix", Host: "localhost:2"}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	// It never listens, and alone in its cluster it never calls. Its own name is made of these
+	// addresses, so they must not change between runs.
+	c.ListenPeerUrls, c.ListenClientUrls = nil, nil
+	self := url.URL{Scheme: "unix", Host: "understudy"}
+	c.AdvertisePeerUrls, c.AdvertiseClientUrls = []url.URL{self}, []url.URL{self}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	c.EnableGRPCGateway = false
 	// Alone, it elects itself: no reason to wait a second for it.
-	c.TickMs, c.ElectionMs = 20, 200
+	c.TickMs, c.ElectionMs = 20, 100
 	c.QuotaBackendBytes = quota
 	c.AutoCompactionMode, c.AutoCompactionRetention = "periodic", "5m"
 	c.SnapshotCount = 10000
+	// A write is safe once the log has it (fsync); the database may follow later and in larger
+	// steps, which halves the number of fsyncs.
+	c.BackendBatchInterval = time.Second
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(bridge{o.Logger.With("component", "store")}))
 	return c
 }
@@ -80,17 +132,22 @@ func config(o EmbedOptions) *embed.Config {
 // Store is the member's store.
 func (e *Embedded) Store() *Store { return e.store }
 
-// Stop ends the member in order.
+// Stop ends the member in order. Calling it again does nothing.
 func (e *Embedded) Stop(ctx context.Context) error {
-	err := e.store.client.Close()
-	done := make(chan struct{})
-	go func() { e.etcd.Close(); close(done) }()
+	e.once.Do(func() {
+		e.stopped = make(chan struct{})
+		go func() {
+			defer close(e.stopped)
+			if err := e.store.client.Close(); !errors.Is(err, context.Canceled) {
+				e.err = err
+			}
+			e.etcd.Close()
+			e.err = errors.Join(e.err, e.lock.Close())
+		}()
+	})
 	select {
-	case <-done:
-		if errors.Is(err, context.Canceled) {
-			return nil
-		}
-		return err
+	case <-e.stopped:
+		return e.err
 	case <-ctx.Done():
 		return fmt.Errorf("the store has not stopped: %w", ctx.Err())
 	}
@@ -130,6 +187,3 @@ func attributes(fields []zapcore.Field) []any {
 	}
 	return args
 }
-
-// readyWithin is a generous bound for a member that has only its own small log to read.
-const readyWithin = 30 * time.Second

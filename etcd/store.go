@@ -36,7 +36,11 @@ func (s *Store) List(ctx context.Context, prefix string) ([]cluster.Entry, int64
 }
 
 func entry(kv *mvccpb.KeyValue) cluster.Entry {
-	return cluster.Entry{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision}
+	e := cluster.Entry{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision}
+	if e.Value == nil {
+		e.Value = []byte{} // nil is kept for a deletion
+	}
+	return e
 }
 
 // Swap implements cluster.Store.
