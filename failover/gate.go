@@ -226,3 +226,13 @@ func (g *Gate) Node(id cluster.NodeID) (cluster.NodeStatus, bool) {
 	k, ok := g.nodes[id]
 	return k.status, ok
 }
+
+// Permit returns the newest epoch and until when its primary may accept and ack writes, by the
+// proxy's clock; 0 when it may not.
+func (g *Gate) Permit() (cluster.Epoch, time.Duration) {
+	k := g.nodes[g.leader]
+	if !k.status.Leads || k.status.Epoch != g.epoch || k.status.Permit <= 0 {
+		return g.epoch, 0
+	}
+	return g.epoch, k.at + k.status.Permit
+}
