@@ -70,10 +70,12 @@ func (m *Machine) record() {
 	if m.deposed() {
 		return
 	}
-	if m.lead.Promoted {
+	if m.lead.Promoted && m.writeUntil > m.in.Now {
 		m.mode = modeLead
 		return
 	}
+	// A watch may show our record before our own swap is answered, or instead of that: only an
+	// acknowledgement gives a permit.
 	if _, waiting := m.busy(classStore); waiting || m.in.Now < d.renewAt {
 		m.wake(d.renewAt)
 		return
