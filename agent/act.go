@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -33,7 +32,7 @@ func (a *Agent) act(ctx context.Context, action failover.Action) {
 		if r.Outcome != failover.OutcomeOK {
 			a.log.Debug("action failed", "action", action.Kind.String(), "outcome", r.Outcome.String(), "detail", r.Detail)
 		}
-		a.tell(ctx, resultMsg(r))
+		a.tell(ctx, resultMsg{r, action.Lead})
 	})
 }
 
@@ -166,7 +165,6 @@ func (a *Agent) swap(ctx, life context.Context, action failover.Action, r *failo
 	r.Revision, err = a.opts.Store.Swap(ctx, cluster.LeadKey(a.opts.Group), value, action.Revision)
 	switch {
 	case err == nil:
-		a.tell(life, storeMsg{Known: true, Lead: action.Lead, Revision: r.Revision, SeenAt: a.opts.Clock()})
 		return nil
 	case errors.Is(err, cluster.ErrConflict):
 		r.Outcome = failover.OutcomeConflict
@@ -256,4 +254,4 @@ func pause(ctx context.Context, d time.Duration) {
 
 func (a *Agent) addr() string { return net.JoinHostPort(a.opts.Host, strconv.Itoa(a.port)) }
 
-func (a *Agent) socket() string { return filepath.Join(a.disk.dir, "redis.sock") }
+func (a *Agent) socket() string { return a.opts.Socket }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,8 +30,11 @@ type Options struct {
 	Config map[string]string // further redis-server directives
 
 	Store cluster.Store
-	RPC   string                    // unix socket on which the other agents reach this one
-	Peers map[cluster.NodeID]string // theirs
+	RPC   string // unix socket on which the other agents reach this one
+	// Socket is redis-server's unix socket; default Dir/redis.sock. A unix address holds 107 bytes
+	// only: a deep Dir needs one elsewhere.
+	Socket string
+	Peers  map[cluster.NodeID]string // theirs
 	// Fencer ends redis-server when this process no longer can; nil: PDEATHSIG is the only one.
 	Fencer *redis.Fencer
 
@@ -55,6 +59,9 @@ func (o *Options) complete() error {
 	}
 	if err := o.Profile.Validate(); err != nil {
 		return fmt.Errorf("agent: %w", err)
+	}
+	if o.Socket == "" {
+		o.Socket = filepath.Join(o.Dir, "redis.sock")
 	}
 	if o.Host == "" {
 		o.Host = "127.0.0.1"

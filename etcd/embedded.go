@@ -132,6 +132,9 @@ func config(o EmbedOptions) *embed.Config {
 // Store is the member's store.
 func (e *Embedded) Store() *Store { return e.store }
 
+// Ended is closed when the member has stopped, whether it was asked to or not.
+func (e *Embedded) Ended() <-chan struct{} { return e.etcd.Server.StopNotify() }
+
 // Stop ends the member in order. Calling it again does nothing.
 func (e *Embedded) Stop(ctx context.Context) error {
 	e.once.Do(func() {
