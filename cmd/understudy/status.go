@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"understudy/cluster"
+	"understudy/dashboard"
+)
+
+// statusFlags say how `understudy status` shows what it finds.
+type statusFlags struct {
+	finder
+	json, watch, check bool
+}
+
+func newStatus() *cobra.Command {
+	var f statusFlags
+	cmd := &cobra.Command{
+		Use:     "status [--json] [--watch] [--check]",
+		Short:   "Show how the group is",
+		Example: "  understudy status\n  understudy status --json\n  understudy status --check && echo all is well",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	f.register(cmd)
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, for programs")
+	cmd.Flags().BoolVar(&f.watch, "watch", false, "show it again every second until interrupted")
+	cmd.Flags().BoolVar(&f.check, "check", false, "exit 1 unless the group is available")
+	return cmd
+}
+
+func (f *statusFlags) run(cmd *cobra.Command) error {
+	if f.watch {
+		return f.watchStatus(cmd)
+	}
+	s, err := f.show(cmd.Context(), cmd.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	if f.check && s.State != cluster.GroupAvailable {
+		return coded{exitNo, fmt.Errorf("group %s is %s, not available", s.Group, s.State)}
+	}
+	return nil
+}
+
+func (f *statusFlags) show(ctx context.Context, w io.Writer) (dashboard.Status, error) {
+	var s dashboard.Status
+	code, err := f.call(ctx, http.MethodGet, "/api/status", nil, &s)
+	if err != nil {
+		return s, err
+	}
+	if code != http.StatusOK || s.Group == "" {
+		return s, coded{exitUnreachable, fmt.Errorf("the instance answers %d to /api/status", code)}
+	}
+	if !f.json {
+		return s, printStatus(w, s)
+	}
+	enc := json.NewEncoder(w)
+	if !f.watch {
+		enc.SetIndent("", "  ")
+	}
+	return s, enc.Encode(s)
+}
+
+// watchStatus shows the status every second; on a terminal each one replaces the one before. An
+// instance that goes away is waited for: that is when somebody watches.
+func (f *statusFlags) watchStatus(cmd *cobra.Command) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		var b bytes.Buffer
+		if terminal(out) {
+			b.WriteString("\x1b[H\x1b[2J")
+		}
+		_, err := f.show(ctx, &b)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			fmt.Fprintln(&b, err)
+		}
+		if _, err := out.Write(b.Bytes()); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// terminal reports whether w is one: colour and progress are for people only.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+func printStatus(w io.Writer, s dashboard.Status) error {
+	fmt.Fprintf(w, "group %s  %s  epoch %d  durability %s  profile %s\n\n", s.Group, s.State, s.Epoch, s.Durability, s.Profile)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tZONE\tROLE\tSTATE\tADDR\tPID\tOFFSET\tLAG\tCAN TAKE OVER")
+	for _, n := range s.Nodes {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", n.ID, n.Zone, n.Role, n.State, orDash(n.Addr), n.PID, n.Offset, lag(n), takeOver(n))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	e := s.Endpoints
+	fmt.Fprintf(w, "\nprimary %s  reader %s  split %s  http %s\n", e.Primary, e.Reader, e.Split, e.HTTP)
+	if c := s.LastFailover; c != nil {
+		fmt.Fprintf(w, "last %s: %s -> %s in %.1f ms at %s, %d bytes lost (%s)\n  %s\n",
+			c.Kind, c.From, c.To, c.Duration, c.Started.Format(time.RFC3339), c.LostBytes, c.Cause, phases(c.Phases))
+	}
+	return nil
+}
+
+// phases lists them in the order in which they happen; those that are not known here follow by name.
+func phases(ms map[string]float64) string {
+	order := []string{"detect", "fence", "pause", "elect", "promote", "route"}
+	var names []string
+	for name := range ms {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		x, y := slices.Index(order, a), slices.Index(order, b)
+		if x == y {
+			return strings.Compare(a, b)
+		}
+		if x < 0 || y < 0 {
+			return y - x
+		}
+		return x - y
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %.1f ms", name, ms[name])
+	}
+	return strings.Join(names, ", ")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func lag(n dashboard.NodeLine) string {
+	if n.Role == cluster.RolePrimary {
+		return "-"
+	}
+	return fmt.Sprintf("%d B, %.0f ms", n.LagBytes, n.LagMs)
+}
+
+func takeOver(n dashboard.NodeLine) string {
+	switch {
+	case n.Role == cluster.RolePrimary:
+		return "leads"
+	case n.Electable:
+		return "yes"
+	default:
+		return "no: " + n.Reason
+	}
+}
