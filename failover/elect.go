@@ -74,6 +74,7 @@ type candidate struct {
 	Peer
 	index  int // of its log in the lineage
 	offset int64
+	placed bool
 	whole  bool // the last holder with all that it had: no log can be ahead of it
 }
 
@@ -91,7 +92,7 @@ func (m *Machine) choose() (cluster.NodeID, string) {
 		}
 		c := candidate{Peer: p, whole: r.Complete == m.election.epoch && r.Complete > 0}
 		index, offset, placed := place(m.lead.Lineage, r.Position, r.Prev)
-		c.index, c.offset = index, offset
+		c.index, c.offset, c.placed = index, offset, placed
 		switch {
 		case !r.Fit:
 			unfit += fmt.Sprintf("; %s: %s", p.Node, r.Reason)
@@ -104,9 +105,14 @@ func (m *Machine) choose() (cluster.NodeID, string) {
 			continue
 		}
 		fit = append(fit, c)
-		if slices.Contains(m.lead.Rule.Voters, p.Node) {
+		if placed && slices.Contains(m.lead.Rule.Voters, p.Node) {
 			revoked++
 		}
+	}
+	if rule := m.lead.Rule; rule.W > 0 && revoked >= rule.Quorum() {
+		// Every acked write is in a log that is here and runs. The last holder, if it is back already,
+		// has read its log from disk under a new name: all others would need a full sync from it.
+		fit = slices.DeleteFunc(fit, func(c candidate) bool { return c.whole && !c.placed })
 	}
 	if len(fit) == 0 {
 		return "", "no node is fit" + unfit
