@@ -29,17 +29,20 @@ type Agent struct {
 	work  sync.WaitGroup
 
 	// Owned by the loop.
-	in       failover.Input
-	out      failover.Output
-	server   *redis.Server
-	boots    int
-	probing  bool
-	probeAt  time.Duration
-	pollAt   time.Duration
-	polling  bool
-	waiting  map[string][]chan failover.Reply
-	lastSent time.Duration
-	fencedAt time.Duration
+	in        failover.Input
+	out       failover.Output
+	server    *redis.Server
+	boots     int
+	probing   bool
+	probeAt   time.Duration
+	settling  bool
+	settleAt  time.Duration
+	changedAt time.Duration // when redis-server was last changed by us
+	pollAt    time.Duration
+	polling   bool
+	waiting   map[string][]chan failover.Reply
+	lastSent  time.Duration
+	fencedAt  time.Duration
 
 	peers     peers
 	controlMu sync.Mutex
@@ -59,7 +62,10 @@ type view struct {
 
 // The messages of the inbox.
 type (
-	resultMsg  failover.Result
+	resultMsg struct {
+		failover.Result
+		lead cluster.Lead // what a swap wrote
+	}
 	storeMsg   failover.StoreView
 	reportsMsg struct {
 		reports []failover.Report
@@ -238,8 +244,8 @@ func (a *Agent) loop(ctx context.Context, stop, stopped <-chan struct{}) {
 		timer.Reset(max(0, a.nextWake()-a.opts.Clock()))
 		select {
 		case msg := <-a.inbox:
-			a.take(msg)
-			a.takeMore()
+			a.take(ctx, msg)
+			a.takeMore(ctx)
 		case <-timer.C:
 		case <-stop:
 			return
@@ -250,11 +256,11 @@ func (a *Agent) loop(ctx context.Context, stop, stopped <-chan struct{}) {
 }
 
 // takeMore takes what else is there, so that one step sees it all.
-func (a *Agent) takeMore() {
+func (a *Agent) takeMore(ctx context.Context) {
 	for {
 		select {
 		case msg := <-a.inbox:
-			a.take(msg)
+			a.take(ctx, msg)
 			if a.in.Request != nil {
 				return // one request a step
 			}
@@ -276,14 +282,12 @@ func (a *Agent) nextWake() time.Duration {
 }
 
 // take folds a message into the next step's input.
-func (a *Agent) take(msg any) {
+func (a *Agent) take(ctx context.Context, msg any) {
 	switch m := msg.(type) {
 	case resultMsg:
-		a.in.Results = append(a.in.Results, failover.Result(m))
+		a.ended(m)
 	case storeMsg:
-		if !a.in.Store.Known || m.Revision > a.in.Store.Revision {
-			a.in.Store = failover.StoreView(m)
-		}
+		a.sawStore(failover.StoreView(m))
 	case reportsMsg:
 		for _, r := range m.reports {
 			if old, ok := a.in.Peers[r.Node]; !ok || r.At >= old.At {
@@ -301,9 +305,33 @@ func (a *Agent) take(msg any) {
 	case seenMsg:
 		a.in.Local.Seen = max(a.in.Local.Seen, cluster.Epoch(m))
 	case probeMsg:
-		a.probed(m)
+		a.probed(ctx, m)
+	case settledMsg:
+		a.settling, a.probeAt = false, 0
 	default:
 		panic(fmt.Sprintf("agent: unknown message %T", msg))
+	}
+}
+
+// ended folds in the end of an action.
+func (a *Agent) ended(m resultMsg) {
+	a.in.Results = append(a.in.Results, m.Result)
+	switch m.Kind {
+	case failover.ActSwap:
+		if m.Outcome == failover.OutcomeOK {
+			a.sawStore(failover.StoreView{Known: true, Lead: m.lead, Revision: m.Revision, SeenAt: a.opts.Clock()})
+		}
+	case failover.ActAsk, failover.ActPersist:
+	default:
+		// redis-server was changed: what an older probe says is void, and the machine waits for a
+		// newer one.
+		a.probeAt, a.changedAt = 0, a.opts.Clock()
+	}
+}
+
+func (a *Agent) sawStore(v failover.StoreView) {
+	if !a.in.Store.Known || v.Revision > a.in.Store.Revision {
+		a.in.Store = v
 	}
 }
 

@@ -16,6 +16,13 @@ import (
 // rarely enough to cost nothing.
 const pollEvery = 250 * time.Millisecond
 
+// settleEvery bounds how often replicas are asked for an acknowledgement: under a constant load they
+// are behind at every look.
+const settleEvery = 100 * time.Millisecond
+
+// settledMsg is the end of one such question.
+type settledMsg struct{}
+
 // probeMsg is the end of one probe.
 type probeMsg struct {
 	server *redis.Server
@@ -60,9 +67,12 @@ func (a *Agent) probe(ctx context.Context, server *redis.Server) {
 }
 
 // probed folds a probe's answer into what the machine knows of its server.
-func (a *Agent) probed(m probeMsg) {
+func (a *Agent) probed(ctx context.Context, m probeMsg) {
 	a.probing = false
 	a.probeAt = max(m.sent+a.opts.Profile.Probe, a.opts.Clock()+time.Millisecond)
+	if m.sent <= a.changedAt {
+		a.probeAt = 0
+	}
 	l := &a.in.Local
 	if m.server != a.server || a.server == nil {
 		return
@@ -91,9 +101,46 @@ func (a *Agent) probed(m probeMsg) {
 			l.Replicas = append(l.Replicas, failover.ReplicaAck{Node: id, Online: x.State == "online", Offset: x.Offset})
 		}
 	}
+	a.settle(ctx)
 	if !l.Loading && a.out.Status.State == cluster.StateSyncing {
 		a.probeAt = min(a.probeAt, a.opts.Clock()+5*time.Millisecond) // in transit: tell soon that it is ready
 	}
+}
+
+// settle has the replicas say where they are when a primary's probe shows them behind. They speak up
+// once a second on their own; a rule that waits for a replica to have caught up, or a switchover,
+// would be that much later.
+func (a *Agent) settle(ctx context.Context) {
+	l, now := &a.in.Local, a.opts.Clock()
+	online, behind := 0, false
+	for _, r := range l.Replicas {
+		if r.Online {
+			online++
+			behind = behind || r.Offset < l.Position.Offset
+		}
+	}
+	if l.Role != cluster.RolePrimary || !behind || a.settling || now < a.settleAt {
+		return
+	}
+	a.settling, a.settleAt = true, now+settleEvery
+	a.goDo(func() {
+		bound, cancel := context.WithTimeout(ctx, a.callTimeout())
+		defer cancel()
+		if err := a.settleNow(bound, online); err != nil {
+			a.log.Debug("the replicas were not asked where they are", "error", err)
+		}
+		a.tell(ctx, settledMsg{})
+	})
+}
+
+func (a *Agent) settleNow(ctx context.Context, replicas int) error {
+	// A connection of its own: WAIT blocks it.
+	c, err := redis.Dial(ctx, a.socket())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Settle(ctx, replicas, a.opts.Profile.Probe)
 }
 
 // watch keeps the newest lead coming.

@@ -31,8 +31,9 @@ const (
 // Control is one connection over the server's unix socket. Calls may come from several goroutines;
 // they are served one after the other. After an error that is not ErrLoading or ErrBusy it is dead.
 type Control struct {
-	mu   sync.Mutex
-	conn redis.Conn
+	socket string
+	mu     sync.Mutex
+	conn   redis.Conn
 }
 
 // Dial connects.
@@ -41,7 +42,7 @@ func Dial(ctx context.Context, socket string) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to redis-server: %w", err)
 	}
-	return &Control{conn: c}, nil
+	return &Control{socket: socket, conn: c}, nil
 }
 
 // Close ends the connection.
@@ -80,6 +81,7 @@ type Replication struct {
 	MasterAddr     string
 	Replicas       []ReplicaInfo
 	Loading        bool
+	Backlog        bool // the log is kept for partial resyncs
 }
 
 // ReplicaInfo is a primary's view of one replica.
@@ -135,6 +137,7 @@ func parseReplication(text string) (Replication, error) {
 		r.Prev = cluster.Position{ReplID: f["master_replid2"], Offset: second - 1}
 	}
 	r.Loading = f["loading"] == "1"
+	r.Backlog = f["repl_backlog_active"] == "1"
 	r.LinkUp = f["master_link_status"] == "up"
 	r.SyncInProgress = f["master_sync_in_progress"] == "1"
 	seconds, _ := strconv.Atoi(f["master_last_io_seconds_ago"])
@@ -172,16 +175,61 @@ func (c *Control) Follow(ctx context.Context, addr string) error {
 	return err
 }
 
-// Promote makes the server a primary and returns what it says of itself afterwards.
+// Promote makes the server a primary and returns what it says of itself afterwards. Its replication
+// id is final then: replicas that attach later do not change it.
 func (c *Control) Promote(ctx context.Context) (Replication, error) {
 	if _, err := c.do(ctx, "REPLICAOF", "NO", "ONE"); err != nil {
 		return Replication{}, err
 	}
 	r, err := c.Replication(ctx)
+	if err == nil && r.Role == cluster.RolePrimary && !r.Backlog {
+		r, err = c.startBacklog(ctx)
+	}
 	if err == nil && r.Role != cluster.RolePrimary {
 		err = fmt.Errorf("promote: the server still says that it is a %s", r.Role)
 	}
 	return r, err
+}
+
+// startBacklog makes a primary that has had no replica since it started keep its log. The first
+// replica would make it so, and take a new replication id for it: then nobody who was told of the
+// log would know its name. So we play that replica for a moment, before anybody is told.
+func (c *Control) startBacklog(ctx context.Context) (Replication, error) {
+	as, err := Dial(ctx, c.socket)
+	if err != nil {
+		return Replication{}, fmt.Errorf("start the backlog: %w", err)
+	}
+	defer as.Close() // before it is sent anything
+	if _, err = as.do(ctx, "REPLCONF", "capa", "eof", "capa", "psync2"); err == nil {
+		err = errors.Join(as.conn.Send("PSYNC", "?", "-1"), as.conn.Flush())
+	}
+	if err != nil {
+		return Replication{}, fmt.Errorf("start the backlog: %w", err)
+	}
+	for {
+		r, err := c.Replication(ctx)
+		if err != nil || r.Backlog {
+			r.Replicas = nil // that was us
+			return r, err
+		}
+		t := time.NewTimer(200 * time.Microsecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return r, fmt.Errorf("start the backlog: %w", ctx.Err())
+		}
+	}
+}
+
+// Settle asks the n replicas to acknowledge what they have at once, instead of with their next word
+// of the second, and waits for that at most d.
+func (c *Control) Settle(ctx context.Context, n int, d time.Duration) error {
+	// WAIT waits for this connection's own last offset, which any command sets to the newest.
+	if _, err := c.do(ctx, "PING"); err != nil {
+		return err
+	}
+	_, err := c.do(ctx, "WAIT", n, d.Milliseconds())
+	return err
 }
 
 // PauseWrites holds every client's writes, at most for d, and stops the keepalive in the log.
