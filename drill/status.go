@@ -1,0 +1,186 @@
+package drill
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"understudy/cluster"
+)
+
+// Status is what a drill reads of GET /api/status.
+type Status struct {
+	Group      string             `json:"group"`
+	State      cluster.GroupState `json:"state"`
+	Epoch      cluster.Epoch      `json:"epoch"`
+	Durability cluster.Durability `json:"durability"`
+	Profile    string             `json:"profile"`
+	Primary    cluster.NodeID     `json:"primary"`
+	Nodes      []StatusNode       `json:"nodes"`
+	Endpoints  struct {
+		Primary string `json:"primary"`
+		Reader  string `json:"reader"`
+		Split   string `json:"split"`
+	} `json:"endpoints"`
+	LastFailover *StatusFailover `json:"last_failover"`
+}
+
+// StatusNode is one node of a Status.
+type StatusNode struct {
+	ID       cluster.NodeID    `json:"id"`
+	Zone     string            `json:"zone"`
+	Role     cluster.Role      `json:"role"`
+	State    cluster.NodeState `json:"state"`
+	Addr     string            `json:"addr"`
+	PID      int               `json:"pid"`
+	Offset   int64             `json:"offset"`
+	LagBytes int64             `json:"lag_bytes"`
+}
+
+// StatusFailover is the newest change of primary in a Status.
+type StatusFailover struct {
+	Epoch      cluster.Epoch      `json:"epoch"`
+	Kind       string             `json:"kind"`
+	Cause      string             `json:"cause"`
+	From       cluster.NodeID     `json:"from"`
+	To         cluster.NodeID     `json:"to"`
+	DurationMs float64            `json:"duration_ms"`
+	PhasesMs   map[string]float64 `json:"phases_ms"`
+}
+
+// Node finds a node by its id.
+func (s Status) Node(id cluster.NodeID) (StatusNode, bool) {
+	for _, n := range s.Nodes {
+		if n.ID == id {
+			return n, true
+		}
+	}
+	return StatusNode{}, false
+}
+
+// Ready counts the nodes that serve.
+func (s Status) Ready() int {
+	n := 0
+	for _, node := range s.Nodes {
+		if node.State == cluster.StateReady {
+			n++
+		}
+	}
+	return n
+}
+
+// whole reports whether the group is as redundant as it can be.
+func (s Status) whole() bool {
+	return s.State == cluster.GroupAvailable && len(s.Nodes) > 0 && s.Ready() == len(s.Nodes)
+}
+
+// maxBody bounds what is read of one answer.
+const maxBody = 4 << 20
+
+// api speaks with the instance.
+type api struct {
+	base   string
+	client *http.Client // without a timeout of its own: every call carries a deadline, the event stream ends with its context
+}
+
+func newAPI(addr string) *api {
+	base := addr
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	// A transport of its own: its idle connections end with the run.
+	return &api{strings.TrimSuffix(base, "/"), &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
+}
+
+func (a *api) close() { a.client.CloseIdleConnections() }
+
+func (a *api) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w; is `understudy up` running, and is this its http address?", ErrUnreachable, err)
+	}
+	return resp, nil
+}
+
+// status asks once. Errors: ErrUnreachable.
+func (a *api) status(ctx context.Context) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	resp, err := a.do(ctx, http.MethodGet, "/api/status", nil)
+	if err != nil {
+		return Status{}, err
+	}
+	defer resp.Body.Close()
+	var s Status
+	if resp.StatusCode != http.StatusOK {
+		return s, fmt.Errorf("%w: GET %s/api/status answered %s", ErrUnreachable, a.base, resp.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&s); err != nil {
+		return s, fmt.Errorf("%w: GET %s/api/status: %w", ErrUnreachable, a.base, err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
+	return s, nil
+}
+
+// events sends each event of the group's stream to fn until ctx ends or the stream does. A stream
+// that cannot be had is an empty one: the drill judges by what clients saw.
+func (a *api) events(ctx context.Context, fn func(cluster.Event)) error {
+	resp, err := a.do(ctx, http.MethodGet, "/api/events", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s/api/events answered %s", a.base, resp.Status)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data:")
+		if !ok {
+			continue
+		}
+		var e cluster.Event
+		if json.Unmarshal([]byte(data), &e) == nil && e.Name != "" {
+			fn(e)
+		}
+	}
+	return lines.Err()
+}
+
+// switchover asks for a planned change of primary and returns what the instance said. Errors:
+// cluster.ErrRefused, ErrUnreachable.
+func (a *api) switchover(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	resp, err := a.do(ctx, http.MethodPost, "/api/switchover", []byte(`{}`))
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Message string `json:"message"`
+	}
+	_ = json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&answer) // the code says whether it worked
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return answer.Message, nil
+	case http.StatusConflict:
+		return "", fmt.Errorf("switchover %w: %s", cluster.ErrRefused, answer.Message)
+	default:
+		return "", fmt.Errorf("switchover failed with %s: %s", resp.Status, answer.Message)
+	}
+}
