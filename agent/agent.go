@@ -29,20 +29,21 @@ type Agent struct {
 	work  sync.WaitGroup
 
 	// Owned by the loop.
-	in        failover.Input
-	out       failover.Output
-	server    *redis.Server
-	boots     int
-	probing   bool
-	probeAt   time.Duration
-	settling  bool
-	settleAt  time.Duration
-	changedAt time.Duration // when redis-server was last changed by us
-	pollAt    time.Duration
-	polling   bool
-	waiting   map[string][]chan failover.Reply
-	lastSent  time.Duration
-	fencedAt  time.Duration
+	in         failover.Input
+	out        failover.Output
+	server     *redis.Server
+	boots      int
+	probing    bool
+	probeAt    time.Duration
+	settling   bool
+	settleAt   time.Duration
+	leadsSince time.Duration
+	changedAt  time.Duration // when redis-server was last changed by us
+	pollAt     time.Duration
+	polling    bool
+	waiting    map[string][]chan failover.Reply
+	lastSent   time.Duration
+	fencedAt   time.Duration
 
 	peers     peers
 	controlMu sync.Mutex
@@ -338,7 +339,11 @@ func (a *Agent) sawStore(v failover.StoreView) {
 // step lets the machine decide and carries out what it says.
 func (a *Agent) step(ctx context.Context) {
 	a.in.Now = a.opts.Clock()
+	led := a.out.Status.Leads
 	a.out = a.machine.Step(a.in)
+	if a.out.Status.Leads && !led {
+		a.leadsSince, a.probeAt = a.in.Now, 0
+	}
 	a.in.Results, a.in.Request = nil, nil
 	a.fenceDeadline()
 	for _, action := range a.out.Actions {

@@ -51,6 +51,7 @@ type group struct {
 
 	mu     sync.Mutex
 	last   map[cluster.NodeID]cluster.NodeStatus
+	served map[cluster.NodeID]time.Time // when the node last began to lead with a permit
 	events []cluster.Event
 	newer  chan struct{}
 }
@@ -67,7 +68,7 @@ func newGroup(t *testing.T, o groupOptions) *group {
 	t.Helper()
 	g := &group{
 		t: t, dir: o.dir, began: time.Now(), config: o.config, newer: make(chan struct{}), rpc: map[cluster.NodeID]string{},
-		agents: map[cluster.NodeID]*Agent{}, stops: map[cluster.NodeID]func() error{}, last: map[cluster.NodeID]cluster.NodeStatus{},
+		agents: map[cluster.NodeID]*Agent{}, stops: map[cluster.NodeID]func() error{}, last: map[cluster.NodeID]cluster.NodeStatus{}, served: map[cluster.NodeID]time.Time{},
 	}
 	if g.dir == "" {
 		g.dir = shortDir(t)
@@ -172,6 +173,9 @@ func (g *group) start(id cluster.NodeID) {
 func (g *group) onStatus(_ time.Duration, s cluster.NodeStatus) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if leads, led := s.Leads && s.Permit > 0, g.last[s.Node]; leads && !(led.Leads && led.Permit > 0) {
+		g.served[s.Node] = time.Now()
+	}
 	g.last[s.Node] = s
 	close(g.newer)
 	g.newer = make(chan struct{})
@@ -246,6 +250,13 @@ func (g *group) status(id cluster.NodeID) cluster.NodeStatus {
 	return g.last[id]
 }
 
+// servedAt is when the node last began to lead with a permit.
+func (g *group) servedAt(id cluster.NodeID) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.served[id]
+}
+
 // signal sends a signal to a node's redis-server and returns when it was sent.
 func (g *group) signal(id cluster.NodeID, sig syscall.Signal) time.Time {
 	g.t.Helper()
@@ -256,21 +267,33 @@ func (g *group) signal(id cluster.NodeID, sig syscall.Signal) time.Time {
 	return at
 }
 
-// switchover asks the primary to hand over to any node; the answer comes through the channel.
-func (g *group) switchover(primary cluster.NodeID) <-chan failover.Reply {
-	g.requests++
-	request := failover.Request{ID: fmt.Sprintf("request-%d", g.requests)}
-	answered := make(chan failover.Reply, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		r, err := g.agents[primary].Switchover(ctx, request)
-		if err != nil {
-			r.Message = err.Error()
+// switchover has the primary hand over, and returns when the request that was not refused was made:
+// a primary that leads since a moment ago does not know its replicas yet.
+func (g *group) switchover(primary cluster.NodeID) time.Time {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	for {
+		g.mu.Lock()
+		newer := g.newer
+		g.mu.Unlock()
+		g.requests++
+		at := time.Now()
+		r, err := g.agents[primary].Switchover(ctx, failover.Request{ID: fmt.Sprintf("request-%d", g.requests)})
+		switch {
+		case err != nil:
+			g.t.Fatal(err)
+		case r.OK:
+			return at
+		case !r.Refused:
+			g.t.Fatal(r.Message)
 		}
-		answered <- r
-	}()
-	return answered
+		select {
+		case <-newer:
+		case <-ctx.Done():
+			g.t.Fatalf("still refused: %s", r.Message)
+		}
+	}
 }
 
 // dial connects to a node's redis-server.

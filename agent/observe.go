@@ -102,9 +102,26 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 		}
 	}
 	a.settle(ctx)
-	if !l.Loading && a.out.Status.State == cluster.StateSyncing {
-		a.probeAt = min(a.probeAt, a.opts.Clock()+5*time.Millisecond) // in transit: tell soon that it is ready
+	if a.inTransit() {
+		a.probeAt = min(a.probeAt, a.opts.Clock()+5*time.Millisecond)
 	}
+}
+
+// inTransit reports whether the next news is near, and worth a closer look: a replica on its way to
+// its primary, or a primary whose replicas are on their way. Replicas that do not come are not
+// waited for like that.
+func (a *Agent) inTransit() bool {
+	l := &a.in.Local
+	if !a.out.Status.Leads {
+		return !l.Loading && a.out.Status.State == cluster.StateSyncing
+	}
+	online := 0
+	for _, r := range l.Replicas {
+		if r.Online {
+			online++
+		}
+	}
+	return online < len(a.opts.Nodes)-1 && a.opts.Clock()-a.leadsSince < a.opts.Profile.TTL
 }
 
 // settle has the replicas say where they are when a primary's probe shows them behind. They speak up
