@@ -89,6 +89,8 @@ func (s *stage) speak(i int, change func(*cluster.NodeStatus)) {
 }
 
 func leads(st *cluster.NodeStatus) {
+	st.Durability = cluster.DurabilitySync
+	st.Rules = []cluster.Rule{cluster.NewRule(cluster.DurabilitySync, []cluster.NodeID{"main-001", "main-002", "main-003"})}
 	st.Leads, st.Permit, st.Role, st.Electable = true, 800*time.Millisecond, cluster.RolePrimary, false
 }
 
@@ -311,6 +313,13 @@ func TestFailoverIsRefusedWhenItWouldNotBeSafe(t *testing.T) {
 					st.Electable, st.Reason = false, "its link to the primary is down"
 				})
 			}
+		}},
+		{"the primary acks writes alone", `{}`, "does not wait for it yet", func(s *stage) {
+			s.healthy()
+			s.speak(1, func(st *cluster.NodeStatus) {
+				leads(st)
+				st.Rules = []cluster.Rule{{Voters: []cluster.NodeID{"main-001"}}, st.Rules[0]}
+			})
 		}},
 		{"no primary", `{}`, "no primary to kill", func(*stage) {}},
 	} {

@@ -79,6 +79,9 @@ func (d *Dashboard) Status() Status {
 		}
 	}
 	slices.SortFunc(s.Nodes, func(a, b NodeLine) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	if s.Primary != "" && alone(d.nodes[s.Primary].status) {
+		s.giveNoHope()
+	}
 	switch {
 	case pausing:
 		s.State = cluster.GroupFailingOver
@@ -111,6 +114,25 @@ func (d *Dashboard) line(id cluster.NodeID, h heard, now time.Duration) NodeLine
 		n.Role = cluster.RolePrimary
 	}
 	return n
+}
+
+// alone reports whether the primary acks writes that no replica need have: then none may take over,
+// whatever it has. So it is for the first moment of a group, and while all replicas are away.
+func alone(primary cluster.NodeStatus) bool {
+	if primary.Durability != cluster.DurabilitySync {
+		return false
+	}
+	// The first rule is the one in the store, by which an election would go.
+	return len(primary.Rules) == 0 || primary.Rules[0].W == 0
+}
+
+// giveNoHope says of every replica that it cannot take over from a primary that is alone.
+func (s *Status) giveNoHope() {
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.Electable {
+			n.Electable, n.Reason = false, "the primary does not wait for it yet before it acks a write"
+		}
+	}
 }
 
 // Writable reports why the group accepts no writes; "" when it does.

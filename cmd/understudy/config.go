@@ -75,7 +75,7 @@ func (c *config) flags() *pflag.FlagSet {
 type list []string
 
 func (l *list) String() string { return strings.Join(*l, ",") }
-func (l *list) Type() string   { return "NAME,…" }
+func (l *list) Type() string   { return "list" }
 
 func (l *list) Set(s string) error {
 	*l = nil
