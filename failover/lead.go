@@ -202,6 +202,9 @@ func (m *Machine) deposed() bool {
 	case l.Process != ProcessRunning:
 		m.event("primary_lost", l.Exit)
 		m.writeUntil = 0
+		// The others elect first: a server that reads its data set meanwhile would only take the
+		// processor from them.
+		m.startAfter = max(m.startAfter, m.in.Now+m.cfg.Profile.Window)
 		m.startRelease("redis-server ended: " + l.Exit)
 	case m.hung():
 		m.event("primary_hung", fmt.Sprintf("no answer for %v", m.in.Now-l.OKAt))

@@ -231,7 +231,7 @@ func (m *Machine) keepRunning() {
 		if m.runningAt == 0 {
 			m.runningAt = m.in.Now
 		}
-		if m.in.Now-m.runningAt > 10*time.Second {
+		if m.in.Now-m.runningAt > 2*time.Second { // it did not die of its start
 			m.starts = 0
 		}
 		return
