@@ -191,9 +191,11 @@ func storeCountedTwice(args [][]byte) bool {
 	return !has(args[3:3+n], args[1])
 }
 
+// geoTwice: without STORE it only reads.
 func geoTwice(args [][]byte) bool {
-	store := geoStore(args)
-	return store == nil || !bytes.Equal(store, args[1])
+	apart := true
+	geoStores(args, func(store []byte) { apart = apart && !bytes.Equal(store, args[1]) })
+	return apart
 }
 
 // sortTwice: patterns may name the destination itself.

@@ -127,10 +127,10 @@ func sortKeys(args [][]byte, each func(key []byte)) bool {
 	return plan.ok && !plan.patterns
 }
 
-// geoStore gives the key behind the last STORE or STOREDIST of a GEORADIUS or
-// GEORADIUSBYMEMBER, nil without. The server takes these words as options
-// wherever they stand behind the fixed arguments.
-func geoStore(args [][]byte) (store []byte) {
+// geoStores calls each with every key behind STORE or STOREDIST in a GEORADIUS
+// or GEORADIUSBYMEMBER. The server takes these words as options wherever they
+// stand behind the fixed arguments, and writes to the last one.
+func geoStores(args [][]byte, each func(key []byte)) {
 	first := 5
 	if is(args[0], "georadius") {
 		first = 6
@@ -138,17 +138,14 @@ func geoStore(args [][]byte) (store []byte) {
 	for i := first; i+1 < len(args); i++ {
 		if is(args[i], "store") || is(args[i], "storedist") {
 			i++
-			store = args[i]
+			each(args[i])
 		}
 	}
-	return store
 }
 
 func geoKeys(args [][]byte, each func(key []byte)) bool {
 	each(args[1])
-	if store := geoStore(args); store != nil {
-		each(store)
-	}
+	geoStores(args, each)
 	return true
 }
 

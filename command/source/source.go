@@ -28,7 +28,7 @@ const askTimeout = 10 * time.Second
 var ErrMissing = errors.New("redis-server is not installed (Debian: apt-get install redis-server)")
 
 // Server is a running redis-server without persistence, on a Unix socket in a
-// directory of its own.
+// directory of its own. DEBUG works on it, for DEBUG DIGEST in tests.
 type Server struct {
 	cmd  *exec.Cmd
 	dir  string
@@ -49,7 +49,7 @@ func Start(binary string) (*Server, error) {
 	socket := filepath.Join(dir, "redis.sock")
 	s := &Server{dir: dir}
 	s.cmd = exec.Command(path, "--port", "0", "--unixsocket", socket, "--dir", dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no")
+		"--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "local")
 	if err := s.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", path, err), os.RemoveAll(dir))
 	}
