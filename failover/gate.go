@@ -236,3 +236,13 @@ func (g *Gate) Permit() (cluster.Epoch, time.Duration) {
 	}
 	return g.epoch, k.at + k.status.Permit
 }
+
+// At names the node whose redis-server listens at addr (HOST:PORT).
+func (g *Gate) At(addr string) (cluster.NodeID, bool) {
+	for id, k := range g.nodes {
+		if k.status.Addr == addr {
+			return id, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,218 @@
+package proxy
+
+import (
+	"strconv"
+	"time"
+
+	"understudy/cluster"
+	"understudy/resp"
+)
+
+// laneKey names a connection that clients may share: same node, same session state.
+type laneKey struct {
+	node       cluster.NodeID
+	db         int
+	user, pass string
+	proto      int
+}
+
+// backend is one connection to a redis-server. Its replies come in the order of its requests.
+type backend struct {
+	conn
+	key      laneKey
+	scan     resp.ReplyScanner
+	setup    int    // replies to our own session commands that are still to come
+	setupErr []byte // the first of them that was an error
+	stream   uint64 // bytes handed to the connection in its whole life
+	inflight fifo
+	retireAt time.Duration // no new requests; closed then, or when the last reply has come
+
+	client  *client                                 // whose it is alone; nil: shared, or the proxy's own
+	onReply func(l *loop, b *backend, reply []byte) // of the proxy's own connections
+	onLost  func(l *loop, err error)
+}
+
+// swallow stands in a backend's queue for a request whose reply nobody waits for.
+var swallow = &request{}
+
+// open dials a node and sends the commands that bring the connection into the session's state.
+func (l *loop) open(key laneKey, b *backend) (*backend, error) {
+	s, ok := l.gate.Node(key.node)
+	if !ok {
+		return nil, errPeerClosed
+	}
+	fd, err := dial(s.Socket, s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	b.fd, b.owner, b.key = fd, b, key
+	if err := l.attach(&b.conn); err != nil {
+		return nil, err
+	}
+	l.backends++
+	switch {
+	case key.proto == 3 && key.pass != "":
+		b.prepare("HELLO", "3", "AUTH", defaultUser(key.user), key.pass)
+	case key.proto == 3:
+		b.prepare("HELLO", "3")
+	case key.user != "":
+		b.prepare("AUTH", key.user, key.pass)
+	case key.pass != "":
+		b.prepare("AUTH", key.pass)
+	}
+	if key.db != 0 {
+		b.prepare("SELECT", strconv.Itoa(key.db))
+	}
+	l.touch(&b.conn)
+	return b, nil
+}
+
+func defaultUser(user string) string {
+	if user == "" {
+		return "default"
+	}
+	return user
+}
+
+// prepare sends a command of our own whose reply only matters when it is an error.
+func (b *backend) prepare(args ...string) {
+	n := len(b.out)
+	b.out = resp.AppendCommand(b.out, args...)
+	b.stream += uint64(len(b.out) - n)
+	b.setup++
+}
+
+// lane returns the shared connection for the key, opening it when there is none.
+func (l *loop) lane(key laneKey) (*backend, error) {
+	if b := l.lanes[key]; b != nil && !b.closed && b.retireAt == 0 {
+		return b, nil
+	}
+	b, err := l.open(key, &backend{})
+	if err != nil {
+		return nil, err
+	}
+	l.lanes[key] = b
+	return b, nil
+}
+
+// put hands the request's bytes to the connection.
+func (l *loop) put(b *backend, r *request) {
+	b.out = append(b.out, r.frame...)
+	b.stream += uint64(len(r.frame))
+	r.after0 = b.stream
+	b.inflight.push(r)
+	l.touch(&b.conn)
+}
+
+func (b *backend) need() int { return b.scan.Need() }
+
+// received splits what arrived into replies.
+func (b *backend) received(l *loop, buf []byte) int {
+	l.now = l.clock() // permits are checked against a time after the replies were made
+	used := 0
+	for used < len(buf) && !b.closed {
+		n, err := b.scan.Scan(buf[used:])
+		if err != nil {
+			l.drop(&b.conn, err)
+			return used
+		}
+		if n == 0 {
+			break
+		}
+		b.reply(l, buf[used:used+n])
+		used += n
+	}
+	if b.retireAt != 0 && b.inflight.n == 0 && !b.closed {
+		l.drop(&b.conn, errPeerClosed)
+	}
+	return used
+}
+
+func (b *backend) reply(l *loop, reply []byte) {
+	switch {
+	case b.setup > 0 && !resp.IsPush(reply):
+		b.setup--
+		if reply[0] == '-' && b.setupErr == nil {
+			b.setupErr = append([]byte(nil), reply...)
+		}
+	case b.onReply != nil:
+		b.onReply(l, b, reply)
+	case b.client != nil && l.pushed(b, reply):
+	case resp.IsPush(reply):
+	case b.inflight.n == 0:
+		l.drop(&b.conn, errPeerClosed) // a reply to nothing: never guess whose it is
+	default:
+		r := b.inflight.pop()
+		if r == swallow {
+			return
+		}
+		if b.setupErr != nil {
+			reply = b.setupErr // the session's own credentials are refused now
+		}
+		if r.ded && !l.rejected(r, reply) {
+			reply = l.concluded(r.c, r, reply)
+		}
+		l.answered(r, reply)
+	}
+}
+
+// lost gives every request that was under way back.
+func (b *backend) lost(l *loop, err error) {
+	l.backends--
+	if l.lanes[b.key] == b {
+		delete(l.lanes, b.key)
+	}
+	if b.onLost != nil {
+		b.onLost(l, err)
+		return
+	}
+	requests := b.inflight.take()
+	if b.client != nil {
+		l.dedicatedLost(b.client, b, requests)
+		return
+	}
+	if b.key.node == l.writer.Node && b.retireAt == 0 {
+		l.cool()
+	}
+	for _, r := range requests {
+		// A frame of which the last byte was not written cannot have been executed.
+		l.orphan(r, r.after0 <= b.written)
+	}
+}
+
+// retire lets a connection to a node that is no longer the right one come to its end.
+func (l *loop) retire(b *backend) {
+	if b.retireAt != 0 || b.closed {
+		return
+	}
+	if b.inflight.n == 0 {
+		l.drop(&b.conn, errPeerClosed)
+		return
+	}
+	b.retireAt = l.now + retireFor
+	l.retiring = append(l.retiring, b)
+	if l.lanes[b.key] == b {
+		delete(l.lanes, b.key)
+	}
+}
+
+// retireFor is how long a former primary may take to reject what it was sent. A demoted one rejects
+// before the epoch moves, a dead one closes the connection: only a node behind a cut stays silent.
+const retireFor = 50 * time.Millisecond
+
+// reap closes the retiring connections whose time is over.
+func (l *loop) reap() {
+	kept := l.retiring[:0]
+	for _, b := range l.retiring {
+		switch {
+		case b.closed:
+		case l.now >= b.retireAt:
+			l.drop(&b.conn, errPeerClosed)
+		default:
+			kept = append(kept, b)
+			l.wakeAt(b.retireAt)
+		}
+	}
+	clear(l.retiring[len(kept):])
+	l.retiring = kept
+}

@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/cluster"
+	"understudy/command"
+	"understudy/resp"
+)
+
+// endpoint is what a client connected to.
+type endpoint uint8
+
+const (
+	primary endpoint = iota // writes and reads, all on the primary
+	reader                  // reads on replicas; writes are refused
+	split                   // writes on the primary, reads on replicas that have the client's writes
+)
+
+// door is a listening socket.
+type door struct {
+	fd   int
+	kind endpoint
+}
+
+// client is one connection of an application, and the state of its session: that outlives every
+// connection to a redis-server.
+type client struct {
+	conn
+	kind endpoint
+	id   uint64
+	scan resp.CommandScanner
+	session
+
+	head, tail *request // unanswered, oldest first
+	waiting    int      // how many
+	onDed      int      // of these, how many are on the dedicated connection
+
+	gone     bool // the connection is closed
+	stalled  bool // the next command waits until those before it are answered
+	quitting bool // close when everything is answered and written
+
+	lane, replicaLane *backend
+	replica           cluster.NodeID // the replica that this client reads from
+
+	ded       *backend
+	dedicated // state of the dedicated connection, kept over its losses
+}
+
+// session is what a connection to a redis-server must be told before it may serve the client.
+type session struct {
+	db         int
+	user, pass string
+	proto      int // 2 or 3
+	name       string
+}
+
+func (c *client) laneKey(node cluster.NodeID) laneKey {
+	return laneKey{node: node, db: c.db, user: c.user, pass: c.pass, proto: c.proto}
+}
+
+// acceptAtOnce bounds how many connections one turn accepts, so that those there already go on.
+const acceptAtOnce = 64
+
+func (l *loop) accept(d door) {
+	for range acceptAtOnce {
+		fd, _, err := unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err != nil {
+			if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
+				l.log.Warn("a connection could not be accepted", "error", err)
+			}
+			return
+		}
+		if len(l.clients) >= l.opts.MaxClients {
+			_, _ = unix.Write(fd, []byte(errMaxClients))
+			_ = unix.Close(fd)
+			continue
+		}
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+		l.ids++
+		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}}
+		c.owner = c
+		if err := l.attach(&c.conn); err != nil {
+			l.log.Warn("a connection could not be served", "error", err)
+			continue
+		}
+		l.clients[c] = struct{}{}
+		if d.kind == split {
+			l.splits++
+		}
+	}
+}
+
+func (c *client) need() int { return c.scan.Need() }
+
+// received takes the commands that have arrived, as far as they may begin now.
+func (c *client) received(l *loop, buf []byte) int {
+	used := 0
+	for used < len(buf) && !c.closed && !c.quitting {
+		if c.stalled || c.waiting >= pipelineDepth {
+			c.stall(l)
+			break
+		}
+		n, args, err := c.scan.Scan(buf[used:], l.args[:0])
+		if err != nil {
+			l.local(c, resp.AppendError(nil, "ERR "+err.Error()))
+			l.quit(c)
+			return len(buf)
+		}
+		if n == 0 {
+			break
+		}
+		l.args = args
+		if len(args) > 0 && !l.command(c, args, buf[used:used+n]) {
+			c.stall(l)
+			break
+		}
+		used += n
+	}
+	return used
+}
+
+// pipelineDepth is how many commands of one client may be under way; the rest waits in its socket.
+const pipelineDepth = 4096
+
+// stall stops reading from the client until its earlier commands are answered.
+func (c *client) stall(l *loop) {
+	c.stalled = true
+	if !c.mute {
+		c.mute = true
+		l.rearm(&c.conn)
+	}
+}
+
+// replied lets a client go on that waited for its replies.
+func (l *loop) replied(c *client) {
+	if len(c.out)-c.sent > l.opts.OutputLimit {
+		l.log.Warn("a client does not read its replies and was cut", "client", c.id, "bytes", len(c.out)-c.sent)
+		l.drop(&c.conn, errors.New(errOutput))
+		return
+	}
+	if c.waiting == 0 && (c.stalled || c.quitting) {
+		l.resuming = append(l.resuming, c)
+	}
+}
+
+// resume goes on with what the client had sent already.
+func (c *client) resume(l *loop) {
+	switch {
+	case c.closed:
+	case c.quitting:
+		c.last = true
+		l.touch(&c.conn)
+	case c.stalled && c.waiting == 0 && c.expects == 0:
+		c.stalled, c.mute = false, false
+		l.rearm(&c.conn)
+		if len(c.in) > 0 && !c.closed {
+			c.feed(l)
+		}
+	}
+}
+
+// quit closes the connection once everything is answered and written.
+func (l *loop) quit(c *client) {
+	c.quitting = true
+	if c.waiting == 0 {
+		l.resuming = append(l.resuming, c)
+	}
+}
+
+// lost forgets a client that is gone. What it sent before is carried out, as by redis-server.
+func (c *client) lost(l *loop, _ error) {
+	c.gone = true
+	delete(l.clients, c)
+	if c.kind == split {
+		l.splits--
+	}
+	for r := c.head; r != nil; {
+		next := r.after
+		if r.done {
+			l.free(r)
+		}
+		r = next
+	}
+	c.head, c.tail = nil, nil
+	if c.ded != nil {
+		l.drop(&c.ded.conn, errPeerClosed)
+	}
+	for _, r := range c.redo {
+		l.unmark(r)
+		l.free(r)
+	}
+	c.redo = nil
+}
+
+// local answers a command that no server needs to see.
+func (l *loop) local(c *client, reply []byte) {
+	l.deliver(l.newRequest(c, nil, nil), reply)
+}
+
+// command begins one command; false: it has to wait until those before it are answered.
+func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
+	info := command.Lookup(args)
+	if info == nil {
+		return l.ordinary(c, nil, args, frame)
+	}
+	switch info.Class {
+	case command.Refused:
+		l.local(c, []byte(errRefused(string(args[0]))))
+		return true
+	case command.Session:
+		return l.session(c, info, args, frame)
+	case command.Transaction, command.PubSub, command.Dedicated:
+		return l.exclusive(c, info, args, frame)
+	case command.Blocking:
+		if info.Blocks(args) {
+			return l.exclusive(c, info, args, frame)
+		}
+	}
+	if info.Name == "config|set" {
+		if name, refused := command.RefusedConfig(args); refused {
+			l.local(c, []byte(errRefused("CONFIG SET "+name)))
+			return true
+		}
+	}
+	return l.ordinary(c, info, args, frame)
+}
+
+// ordinary routes a command that may share a connection, unless the client's state ties it to its
+// own.
+func (l *loop) ordinary(c *client, info *command.Info, args [][]byte, frame []byte) bool {
+	if c.tied() {
+		return l.exclusive(c, info, args, frame)
+	}
+	if c.onDed > 0 {
+		return false // order: the commands before it are on another connection
+	}
+	if c.kind == reader && info != nil && info.Flags&command.Write != 0 {
+		l.local(c, []byte(errReader))
+		return true
+	}
+	r := l.newRequest(c, info, frame)
+	l.classify(r, args)
+	l.route(r)
+	return true
+}

@@ -1,0 +1,262 @@
+package proxy
+
+import (
+	"strconv"
+	"time"
+
+	"understudy/cluster"
+	"understudy/failover"
+	"understudy/resp"
+)
+
+// committer is the group commit of durability sync. Replies of writes wait here until enough
+// replicas hold what they wrote; the connections that carry the data never wait.
+//
+//	answered: [w1 w2 w3 | w4 w5]       round: ROLE, WAIT
+//	           covered    next round
+//
+// A round is ROLE and WAIT on a connection of its own. ROLE tells the primary's offset, and makes
+// WAIT cover everything that was answered before it was sent.
+type committer struct {
+	l        *loop
+	b        *backend
+	answered fifo
+	covered  int // of answered, by the round under way; 0: no round
+	step     step
+	epoch    cluster.Epoch
+	offset   int64 // of the primary when the round began
+	count    int64 // what WAIT said
+	retryAt  time.Duration
+}
+
+// step is what a round waits for.
+type step uint8
+
+const (
+	stepIdle step = iota
+	stepOffset
+	stepWait
+	stepWho // WAIT's number alone does not tell whether the rules are satisfied
+)
+
+// waitFor bounds one WAIT: an answer that too few replicas have the writes is no loss, the next
+// round asks again.
+const waitFor = 100 * time.Millisecond
+
+// add takes a reply that must not be given before its effects are safe.
+func (c *committer) add(r *request, reply []byte) {
+	r.reply = append(r.reply[:0], reply...)
+	if l := c.l; r.epoch != l.writer.Epoch && l.now < l.acking {
+		c.decide(r) // a former primary's last words
+		return
+	}
+	c.answered.push(r)
+}
+
+// start begins a round when replies wait and the primary may ack.
+func (c *committer) start() {
+	l := c.l
+	if c.covered > 0 || c.answered.n == 0 || l.now >= l.acking {
+		return
+	}
+	if l.now < c.retryAt {
+		l.wakeAt(c.retryAt)
+		return
+	}
+	if l.demand.Least == 0 {
+		c.covered, c.epoch = c.answered.n, l.writer.Epoch
+		c.release()
+		return
+	}
+	if !c.connect() {
+		return
+	}
+	c.covered, c.epoch, c.offset, c.step = c.answered.n, l.writer.Epoch, 0, stepOffset
+	l.count.rounds++
+	c.b.out = resp.AppendCommand(c.b.out, "ROLE")
+	c.b.out = appendWait(c.b.out, l.demand.Least, waitFor)
+	l.touch(&c.b.conn)
+}
+
+func appendWait(dst []byte, replicas int, d time.Duration) []byte {
+	return resp.AppendCommand(dst, "WAIT", strconv.Itoa(replicas), strconv.FormatInt(d.Milliseconds(), 10))
+}
+
+// connect makes sure that there is a connection to the present primary.
+func (c *committer) connect() bool {
+	if c.b != nil && !c.b.closed && c.b.key.node == c.l.writer.Node {
+		return true
+	}
+	b, err := c.l.open(laneKey{node: c.l.writer.Node}, &backend{onReply: c.reply, onLost: c.lost})
+	if err != nil {
+		c.retryAt = c.l.now + coolFor
+		c.l.wakeAt(c.retryAt)
+		return false
+	}
+	c.b = b
+	return true
+}
+
+// reply takes one of a round's answers.
+func (c *committer) reply(l *loop, b *backend, reply []byte) {
+	if b != c.b {
+		return
+	}
+	v, _, err := resp.Parse(reply)
+	if err != nil || v.Kind == '-' {
+		c.fail() // demoted, loading: the gate will tell
+		return
+	}
+	switch c.step {
+	case stepOffset:
+		if len(v.Elems) != 3 || string(v.Elems[0].Str) != "master" {
+			c.fail()
+			return
+		}
+		c.offset, c.step = v.Elems[1].Int, stepWait
+		for i := range c.covered {
+			if r := c.answered.at(i); r.epoch == c.epoch {
+				r.offset = c.offset
+			}
+		}
+	case stepWait:
+		c.waited(v.Int)
+	case stepWho:
+		c.step = stepIdle
+		if l.demand.Satisfied(l.writer.Node, l.having(v, c.offset)) {
+			c.release()
+			return
+		}
+		c.covered = 0 // ask again: somebody else answered first
+	}
+}
+
+// waited takes WAIT's number of replicas that hold the round's writes.
+func (c *committer) waited(n int64) {
+	l := c.l
+	c.step = stepIdle
+	switch {
+	case c.epoch != l.writer.Epoch:
+		c.covered = 0
+	case n >= int64(l.demand.Surely):
+		c.release()
+	case n >= int64(l.demand.Least):
+		c.step = stepWho
+		c.b.out = resp.AppendCommand(c.b.out, "ROLE")
+		l.touch(&c.b.conn)
+	default:
+		c.covered = 0
+	}
+}
+
+// having names the replicas that ROLE says have acknowledged the offset.
+func (l *loop) having(role resp.Value, offset int64) []cluster.NodeID {
+	if len(role.Elems) != 3 {
+		return nil
+	}
+	var nodes []cluster.NodeID
+	for _, e := range role.Elems[2].Elems {
+		if len(e.Elems) != 3 {
+			continue
+		}
+		ack, err := strconv.ParseInt(string(e.Elems[2].Str), 10, 64)
+		if err != nil || ack < offset {
+			continue
+		}
+		if id, ok := l.gate.At(string(e.Elems[0].Str) + ":" + string(e.Elems[1].Str)); ok {
+			nodes = append(nodes, id)
+		}
+	}
+	return nodes
+}
+
+// release gives the round's replies to their clients, if the permit held when the answer came.
+func (c *committer) release() {
+	l, n := c.l, c.covered
+	c.covered, c.step = 0, stepIdle
+	if l.now >= l.acking || c.epoch != l.writer.Epoch {
+		return
+	}
+	for range n {
+		r := c.answered.pop()
+		if r.epoch != c.epoch {
+			panic("proxy: a reply of another epoch in a round")
+		}
+		l.deliver(r, r.reply)
+	}
+}
+
+// fail ends a round without a result; what it covered waits for the next.
+func (c *committer) fail() {
+	c.covered, c.step = 0, stepIdle
+	c.retryAt = c.l.now + coolFor
+	c.l.wakeAt(c.retryAt)
+	if c.b != nil && !c.b.closed {
+		b := c.b
+		c.b = nil
+		c.l.drop(&b.conn, errPeerClosed)
+	}
+}
+
+func (c *committer) lost(*loop, error) {
+	if c.b != nil && c.b.closed {
+		c.b = nil
+		c.fail()
+	}
+}
+
+// leave drops the connection to a node that is not the primary any more.
+func (c *committer) leave() {
+	if c.b != nil && c.b.key.node != c.l.writer.Node {
+		c.fail()
+		c.retryAt = 0
+	}
+}
+
+// resolve decides about replies that came under an earlier epoch, now that there is a primary.
+func (c *committer) resolve() {
+	l := c.l
+	stale := false
+	for i := range c.answered.n {
+		stale = stale || c.answered.at(i).epoch != l.writer.Epoch
+	}
+	if !stale {
+		return
+	}
+	c.covered, c.step = 0, stepIdle
+	if c.b != nil {
+		c.fail()
+		c.retryAt = 0
+	}
+	for _, r := range c.answered.take() {
+		c.decide(r)
+	}
+}
+
+func (c *committer) decide(r *request) {
+	l := c.l
+	switch l.gate.Fate(l.now, failover.Receipt{Epoch: r.epoch, ReplID: r.replid, Offset: r.offset}) {
+	case failover.FateWait, failover.FateCommit:
+		c.answered.push(r)
+	case failover.FateKept:
+		l.deliver(r, r.reply)
+	case failover.FateCarried:
+		r.epoch, r.replid, r.offset = l.writer.Epoch, l.writer.ReplID, 0
+		c.answered.push(r)
+	case failover.FateUnknown:
+		if !r.write || r.idem {
+			l.again(r)
+			return
+		}
+		l.unknown(r)
+	}
+}
+
+// giveUp answers the writes that no primary came to confirm.
+func (c *committer) giveUp() {
+	c.covered, c.step = 0, stepIdle
+	for _, r := range c.answered.take() {
+		c.l.count.leaked++
+		c.l.unknown(r)
+	}
+}

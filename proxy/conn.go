@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// owner reacts to what happens on a connection.
+type owner interface {
+	// received takes the bytes that arrived; it returns how many it used. What is left comes again,
+	// with more behind it.
+	received(l *loop, buf []byte) int
+	// lost is called once, when the connection is gone.
+	lost(l *loop, err error)
+	// need says how many more bytes the owner waits for at least; 0 when it cannot tell.
+	need() int
+}
+
+// conn is one non-blocking socket with what was not yet read by its owner and not yet written.
+type conn struct {
+	fd      int
+	owner   owner
+	in      []byte // the start of a frame whose end has not arrived
+	out     []byte
+	sent    int    // bytes of out that are written already
+	written uint64 // bytes written in the connection's whole life
+	queued  bool   // in the loop's flush list
+	blocked bool   // the socket takes no more: wait for EPOLLOUT
+	mute    bool   // not reading: its client has to wait
+	last    bool   // close it once everything is written
+	closed  bool
+}
+
+// keepBuffer is the size up to which an empty buffer is kept for the next use.
+const keepBuffer = 64 << 10
+
+// errPeerClosed: the other side closed the connection.
+var errPeerClosed = errors.New("connection closed")
+
+func (c *conn) events() uint32 {
+	var e uint32
+	if !c.mute {
+		e = unix.EPOLLIN
+	}
+	if c.blocked {
+		e |= unix.EPOLLOUT
+	}
+	return e
+}
+
+// read takes what has arrived and hands it to the owner.
+func (l *loop) read(c *conn) {
+	buf := l.scratch
+	if len(c.in) > 0 {
+		buf = c.room()
+	}
+	n, err := unix.Read(c.fd, buf)
+	if n <= 0 {
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			return
+		}
+		if err == nil {
+			err = errPeerClosed
+		}
+		l.drop(c, err)
+		return
+	}
+	if len(c.in) == 0 {
+		used := c.owner.received(l, buf[:n])
+		if !c.closed && used < n {
+			c.in = append(c.in[:0], buf[used:n]...)
+		}
+		return
+	}
+	c.in = c.in[:len(c.in)+n]
+	c.feed(l)
+}
+
+// feed gives the owner what is buffered.
+func (c *conn) feed(l *loop) {
+	used := c.owner.received(l, c.in)
+	if c.closed || used == 0 {
+		return
+	}
+	if used == len(c.in) {
+		c.in = trim(c.in)
+		return
+	}
+	c.in = c.in[:copy(c.in, c.in[used:])]
+}
+
+// room returns free space behind what is buffered: as much as the owner still needs, so that a big
+// value is copied once.
+func (c *conn) room() []byte {
+	want := max(c.owner.need(), 16<<10)
+	if cap(c.in)-len(c.in) < want {
+		grown := make([]byte, len(c.in), max(2*cap(c.in), len(c.in)+want))
+		copy(grown, c.in)
+		c.in = grown
+	}
+	return c.in[len(c.in):cap(c.in)]
+}
+
+func trim(b []byte) []byte {
+	if cap(b) > keepBuffer {
+		return nil
+	}
+	return b[:0]
+}
+
+// touch puts the connection on the list of those to be written at the end of the turn.
+func (l *loop) touch(c *conn) {
+	if !c.queued && !c.closed {
+		c.queued = true
+		l.flushing = append(l.flushing, c)
+	}
+}
+
+// flush writes as much as the socket takes.
+func (l *loop) flush(c *conn) {
+	c.queued = false
+	if c.closed || c.blocked {
+		return
+	}
+	for c.sent < len(c.out) {
+		n, err := unix.Write(c.fd, c.out[c.sent:])
+		if err != nil {
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOTCONN) {
+				c.blocked = true
+				l.rearm(c)
+				return
+			}
+			l.drop(c, err)
+			return
+		}
+		c.sent += n
+		c.written += uint64(n)
+	}
+	c.out, c.sent = trim(c.out), 0
+	if c.last {
+		l.drop(c, errPeerClosed)
+	}
+}
+
+func (l *loop) rearm(c *conn) {
+	if c.closed {
+		return
+	}
+	if err := l.poll.change(c.fd, c.events()); err != nil {
+		l.drop(c, err)
+	}
+}
+
+// attach adds a socket to the loop.
+func (l *loop) attach(c *conn) error {
+	if err := l.poll.add(c.fd, c.events()); err != nil {
+		return errors.Join(err, unix.Close(c.fd))
+	}
+	for c.fd >= len(l.conns) {
+		l.conns = append(l.conns, make([]*conn, 256)...)
+	}
+	l.conns[c.fd] = c
+	return nil
+}
+
+// drop ends a connection and tells its owner.
+func (l *loop) drop(c *conn, err error) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	l.conns[c.fd] = nil
+	_ = unix.Close(c.fd) // which also takes it out of epoll
+	c.owner.lost(l, err)
+	c.in, c.out = nil, nil
+}

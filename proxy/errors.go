@@ -1,0 +1,32 @@
+package proxy
+
+import (
+	"fmt"
+	"time"
+)
+
+// The errors that a client can get from the proxy itself; docs/errors.md lists them with advice.
+const (
+	errUnknown    = "-UNKNOWN the outcome of this command is not known: it was sent and the primary was lost before its reply was safe; repeating it is not safe either, read first\r\n"
+	errReader     = "-READONLY You can't write against a read only replica.\r\n"
+	errMaxClients = "-ERR max number of clients reached\r\n"
+	errOutput     = "output limit"
+)
+
+// errNoPrimary is the answer to a request that waited as long as it may: it was not executed, or
+// repeating it changes nothing.
+func errNoPrimary(closed, waited time.Duration) string {
+	if closed == 0 {
+		return fmt.Sprintf("-TRYAGAIN the primary did not take this command within %v; it may be repeated\r\n", waited.Round(time.Millisecond))
+	}
+	return fmt.Sprintf("-TRYAGAIN no primary for %v; the command may be repeated\r\n", closed.Round(time.Millisecond))
+}
+
+// errHoldFull is the answer to the oldest request when too many wait.
+func errHoldFull(closed time.Duration) string {
+	return fmt.Sprintf("-TRYAGAIN no primary for %v and too many requests are waiting; the command may be repeated\r\n", closed.Round(time.Millisecond))
+}
+
+func errRefused(name string) string {
+	return fmt.Sprintf("-ERR understudy: %s is refused: it would break the group; use the understudy command instead\r\n", name)
+}

@@ -1,0 +1,219 @@
+package proxy
+
+import (
+	"slices"
+	"time"
+)
+
+// coolFor is the pause after a connection to the primary broke or could not be made: the agent's
+// word that it is gone arrives within a millisecond.
+const coolFor = time.Millisecond
+
+// cool holds requests back for a moment, so that a primary that refuses is not asked in a loop.
+func (l *loop) cool() {
+	l.coolTill = l.now + coolFor
+	l.wakeAt(l.coolTill)
+}
+
+// wakeWhenCool makes a turn begin when requests may be sent again after cool.
+func (l *loop) wakeWhenCool() {
+	if l.coolTill > l.now {
+		l.wakeAt(l.coolTill)
+	}
+}
+
+// hold keeps a request until there is a primary, at most for Options.Hold.
+func (l *loop) hold(r *request) {
+	if r.heldAt == 0 {
+		r.heldAt = l.now
+		l.count.held++
+	}
+	if l.draining {
+		// It was its turn: it stays in front of those behind it.
+		if r.order == 0 {
+			l.orders++
+			r.order = l.orders
+		}
+		l.replays = append(l.replays, r)
+		return
+	}
+	l.heldSize += len(r.frame)
+	l.held.push(r)
+	l.wakeAt(r.heldAt + l.opts.Hold)
+	for l.held.n > l.opts.HoldRequests || l.heldSize > l.opts.HoldBytes {
+		old := l.unhold()
+		closed, _ := l.gate.Closed(l.now)
+		l.giveUp(old, errHoldFull(l.now-closed))
+	}
+}
+
+func (l *loop) unhold() *request {
+	r := l.held.pop()
+	l.heldSize -= len(r.frame)
+	return r
+}
+
+// again puts a request that was not executed, or may be executed twice, in front of those that were
+// never sent.
+func (l *loop) again(r *request) {
+	l.unmark(r)
+	r.seq = 0
+	if r.heldAt == 0 {
+		r.heldAt = l.now
+		l.count.held++
+	}
+	l.count.replayed++
+	if l.writable && r.epoch == l.writer.Epoch && !r.reader {
+		l.cool() // refused by the very primary that we would ask again
+	}
+	if r.ded {
+		l.redoDedicated(r)
+		return
+	}
+	l.replays = append(l.replays, r)
+	l.wakeWhenCool()
+}
+
+// orphan decides about a request whose connection is gone. executed says whether the server may
+// have got it whole.
+func (l *loop) orphan(r *request, executed bool) {
+	if r == swallow {
+		return
+	}
+	if !executed || !r.write || r.idem || r.reader || r.block {
+		l.again(r)
+		return
+	}
+	l.unknown(r)
+}
+
+// unknown answers a write whose outcome cannot be known.
+func (l *loop) unknown(r *request) {
+	l.count.unknown++
+	l.deliver(r, []byte(errUnknown))
+}
+
+// giveUp answers a request that waited too long; it was not executed under the present primary.
+func (l *loop) giveUp(r *request, text string) {
+	l.count.timedOut++
+	l.count.leaked++
+	l.deliver(r, []byte(text))
+}
+
+// drain sends what was held, in the order in which it was sent first or arrived.
+func (l *loop) drain() {
+	if len(l.replays) == 0 && l.held.n == 0 && len(l.homeless) == 0 {
+		return
+	}
+	if !l.mayWrite() {
+		l.drainReads()
+		l.rehome() // clients of the reader endpoint need no primary
+		l.wakeWhenCool()
+		return
+	}
+	l.draining = true
+	defer func() { l.draining = false }()
+	l.rehome()
+	replays := l.replays
+	l.replays = nil
+	slices.SortStableFunc(replays, func(a, b *request) int {
+		switch {
+		case a.order < b.order:
+			return -1
+		case a.order > b.order:
+			return 1
+		}
+		return 0
+	})
+	for i, r := range replays {
+		if !l.mayWrite() {
+			l.replays = append(l.replays, replays[i:]...)
+			return
+		}
+		l.reroute(r)
+	}
+	for n := l.held.n; n > 0 && l.mayWrite(); n-- {
+		l.reroute(l.unhold())
+	}
+}
+
+// drainReads lets reads of the reader and split endpoints go that a replica refused.
+func (l *loop) drainReads() {
+	kept := l.replays[:0]
+	for _, r := range l.replays {
+		if r.c.gone {
+			l.free(r)
+			continue
+		}
+		if r.c.kind == primary || r.write || !l.routeToReplica(r) {
+			kept = append(kept, r)
+		}
+	}
+	clear(l.replays[len(kept):])
+	l.replays = kept
+}
+
+func (l *loop) reroute(r *request) {
+	if r.c.gone {
+		l.unmark(r)
+		l.free(r)
+		return
+	}
+	l.route(r)
+}
+
+// expire answers what has waited too long.
+func (l *loop) expire() {
+	closed, shut := l.gate.Closed(l.now)
+	since := time.Duration(0)
+	if shut {
+		since = l.now - closed
+	}
+	for l.held.n > 0 && l.now-l.held.at(0).heldAt >= l.opts.Hold {
+		r := l.unhold()
+		l.giveUp(r, errNoPrimary(since, l.now-r.heldAt))
+	}
+	if l.held.n > 0 {
+		l.wakeAt(l.held.at(0).heldAt + l.opts.Hold)
+	}
+	l.expireReplays(since)
+	l.expireSent(shut, since)
+}
+
+func (l *loop) expireReplays(since time.Duration) {
+	kept := l.replays[:0]
+	for _, r := range l.replays {
+		if l.now-r.heldAt >= l.opts.Hold {
+			l.giveUp(r, errNoPrimary(since, l.now-r.heldAt))
+			continue
+		}
+		l.wakeAt(r.heldAt + l.opts.Hold)
+		kept = append(kept, r)
+	}
+	clear(l.replays[len(kept):])
+	l.replays = kept
+	l.expireHomeless(since)
+}
+
+// expireSent gives up what was sent to a primary that has lost its permit and says nothing: its
+// connections are closed, which gives every request back.
+func (l *loop) expireSent(shut bool, since time.Duration) {
+	if !shut {
+		return
+	}
+	if since < l.opts.Hold {
+		l.wakeAt(l.now + l.opts.Hold - since)
+		return
+	}
+	for key, b := range l.lanes {
+		if key.node == l.writer.Node && b.inflight.n > 0 {
+			l.drop(&b.conn, errPeerClosed)
+		}
+	}
+	for c := range l.clients {
+		if c.ded != nil && c.kind != reader && c.ded.inflight.n > 0 && !c.ded.idleBlock() {
+			l.drop(&c.ded.conn, errPeerClosed)
+		}
+	}
+	l.commits.giveUp()
+}

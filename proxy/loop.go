@@ -1,0 +1,317 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/cluster"
+	"understudy/failover"
+)
+
+// loop serves every connection of a proxy from one goroutine: nothing in it needs a lock but the
+// inbox.
+type loop struct {
+	opts    Options
+	log     *slog.Logger
+	clock   func() time.Duration
+	metrics *metrics
+	poll    *poller
+	gate    *failover.Gate
+
+	mu    sync.Mutex
+	inbox []word
+	ended bool
+
+	now      time.Duration // read at the start of a turn, and whenever replies arrive
+	wake     time.Duration // when the next turn is due at the latest
+	conns    []*conn       // by descriptor
+	doors    map[int]door  // listening descriptors
+	scratch  []byte
+	args     [][]byte
+	flushing []*conn
+	resuming []*client
+	pool     []*request
+	count    counts
+
+	clients  map[*client]struct{}
+	lanes    map[laneKey]*backend
+	backends int
+	retiring []*backend
+
+	// The primary as the gate sees it, cached: see refresh.
+	writer   failover.Writer
+	writable bool          // requests may be sent, while now < writer.Until and now >= coolTill
+	acking   time.Duration // replies of writer.Epoch may be given until then; 0: not
+	demand   failover.Demand
+	reads    []failover.Reader
+
+	coolTill time.Duration
+	replays  []*request // were sent before: they go first, in the order in which they were sent
+	held     fifo
+	draining bool
+	turns    uint64    // counts choices of a replica, so that they go round
+	homeless []*client // dedicated sessions that wait for a primary
+	heldSize int
+	ids      uint64 // of clients
+	splits   int    // clients of the split endpoint
+	orders   uint64 // numbers requests in the order in which they were first sent
+
+	commits committer
+	keys    keyTable
+	tracker tracker
+}
+
+// word is what an agent said, and when.
+type word struct {
+	at     time.Duration
+	status cluster.NodeStatus
+}
+
+// counts are added to the metrics once a turn.
+type counts struct {
+	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, replicaReads, leadReads uint64
+}
+
+// scratchSize is what one read may take: a full socket buffer of small requests.
+const scratchSize = 256 << 10
+
+func newLoop(opts Options, m *metrics) (*loop, error) {
+	p, err := newPoller()
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	l := &loop{
+		opts: opts, log: opts.Logger, clock: opts.Clock, metrics: m, poll: p, gate: failover.NewGate(),
+		doors: map[int]door{}, scratch: make([]byte, scratchSize), clients: map[*client]struct{}{},
+		lanes: map[laneKey]*backend{},
+	}
+	l.keys.init(maphash.MakeSeed())
+	l.commits.l, l.tracker.l = l, l
+	return l, nil
+}
+
+// learn hands a node's word to the loop; any goroutine may call it.
+func (l *loop) learn(at time.Duration, s cluster.NodeStatus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inbox = append(l.inbox, word{at, s})
+	if len(l.inbox) == 1 && !l.ended {
+		l.poll.poke()
+	}
+}
+
+// poke makes the loop turn; any goroutine may call it, also after the end.
+func (l *loop) poke() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.poll.poke()
+	}
+}
+
+// run turns until ctx ends, then closes every connection.
+func (l *loop) run(ctx context.Context) error {
+	// The loop waits in epoll most of its life: a thread of its own saves the scheduler's hand-over.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stop := context.AfterFunc(ctx, l.poke)
+	defer stop()
+	for ctx.Err() == nil {
+		if err := l.turn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turn waits for something to happen and deals with all that did.
+func (l *loop) turn() error {
+	events, err := l.poll.wait(l.patience())
+	if err != nil {
+		return err
+	}
+	l.now = l.clock()
+	l.wake = l.now + time.Second
+	for i := range events {
+		l.ready(int(events[i].Fd), events[i].Events)
+	}
+	l.listenToAgents()
+	l.expire()
+	l.reap()
+	l.drain()
+	l.commits.start()
+	l.tracker.start()
+	l.settle()
+	l.report()
+	return nil
+}
+
+// settle writes what the turn produced, and lets clients that had to wait go on.
+func (l *loop) settle() {
+	for len(l.flushing) > 0 || len(l.resuming) > 0 {
+		for i := 0; i < len(l.flushing); i++ {
+			l.flush(l.flushing[i])
+		}
+		l.flushing = l.flushing[:0]
+		resuming := l.resuming
+		l.resuming = nil
+		for _, c := range resuming {
+			c.resume(l)
+		}
+	}
+}
+
+// patience is how many milliseconds the next wait may last.
+func (l *loop) patience() int {
+	if l.wake == 0 {
+		return 0
+	}
+	d := l.wake - l.clock()
+	if d <= 0 {
+		return 0
+	}
+	return int((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+// wakeAt makes sure that a turn begins at t at the latest.
+func (l *loop) wakeAt(t time.Duration) { l.wake = min(l.wake, max(t, l.now)) }
+
+func (l *loop) ready(fd int, events uint32) {
+	if fd == l.poll.wake {
+		l.poll.drain()
+		return
+	}
+	if d, ok := l.doors[fd]; ok {
+		l.accept(d)
+		return
+	}
+	c := l.conns[fd]
+	if c == nil {
+		return // closed earlier in this turn
+	}
+	if events&unix.EPOLLOUT != 0 && c.blocked {
+		c.blocked = false
+		l.rearm(c)
+		l.touch(c)
+	}
+	switch {
+	case c.closed:
+	case events&unix.EPOLLIN != 0:
+		l.read(c)
+	case events&(unix.EPOLLHUP|unix.EPOLLERR) != 0:
+		l.drop(c, errPeerClosed)
+	}
+}
+
+// listenToAgents takes what the agents said since the last turn.
+func (l *loop) listenToAgents() {
+	l.mu.Lock()
+	words := l.inbox
+	l.inbox = nil
+	l.mu.Unlock()
+	if len(words) == 0 {
+		return
+	}
+	for _, w := range words {
+		l.gate.Learn(w.at, w.status)
+	}
+	l.refresh()
+}
+
+// refresh caches what the gate says, and acts on a new primary.
+func (l *loop) refresh() {
+	before := l.writer
+	l.writer, l.writable = l.gate.Writer(l.now)
+	l.acking = 0
+	if epoch, until := l.gate.Permit(); epoch == l.writer.Epoch {
+		l.acking = until
+	}
+	l.demand, l.reads = l.gate.Demand(), l.gate.Readers(l.now)
+	if l.writer.Epoch != before.Epoch {
+		l.log.Info("primary changed", "epoch", l.writer.Epoch, "node", l.writer.Node)
+		l.keys.raiseBarrier()
+		l.tracker.reset()
+		l.coolTill = 0
+	}
+	if l.writer.Epoch != before.Epoch || l.writer.Node != before.Node {
+		l.leaveOthers()
+	}
+	if l.now < l.acking {
+		l.commits.resolve()
+	}
+}
+
+// leaveOthers retires the connections to nodes that were the primary.
+func (l *loop) leaveOthers() {
+	for key, b := range l.lanes {
+		if key.node != l.writer.Node && !l.isReader(key.node) {
+			l.retire(b)
+		}
+	}
+	l.commits.leave()
+	for c := range l.clients {
+		if c.ded != nil && c.kind != reader && c.ded.key.node != l.writer.Node {
+			l.retire(c.ded)
+		}
+	}
+}
+
+func (l *loop) isReader(node cluster.NodeID) bool {
+	for _, r := range l.reads {
+		if r.Node == node {
+			return true
+		}
+	}
+	return false
+}
+
+// report adds the turn's counts to the metrics.
+func (l *loop) report() {
+	m, n := l.metrics, &l.count
+	if n.requests == 0 && n.replies == 0 && n.held == 0 && n.timedOut == 0 && n.rounds == 0 {
+		return
+	}
+	m.requests.Add(float64(n.requests))
+	m.replies.Add(float64(n.replies))
+	m.held.Add(float64(n.held))
+	m.replayed.Add(float64(n.replayed))
+	m.unknown.Add(float64(n.unknown))
+	m.leaked.Add(float64(n.leaked))
+	m.timedOut.Add(float64(n.timedOut))
+	m.rounds.Add(float64(n.rounds))
+	m.replicaReads.Add(float64(n.replicaReads))
+	m.onLead.Add(float64(n.leadReads))
+	m.clients.Set(float64(len(l.clients)))
+	m.backends.Set(float64(l.backends))
+	m.holding.Set(float64(l.held.n + len(l.replays)))
+	m.heldBytes.Set(float64(l.heldSize))
+	m.epoch.Set(float64(l.writer.Epoch))
+	*n = counts{}
+}
+
+// shut closes everything; only the goroutine of run, or nobody's any more, may call it.
+func (l *loop) shut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.ended = true
+	for fd := range l.doors {
+		_ = unix.Close(fd)
+	}
+	for fd, c := range l.conns {
+		if c != nil && !c.closed {
+			c.closed = true
+			_ = unix.Close(fd)
+		}
+	}
+	_ = l.poll.close()
+}

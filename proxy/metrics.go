@@ -1,0 +1,53 @@
+package proxy
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are one proxy's; docs/metrics.md lists them. The loop counts in plain numbers and adds
+// them up once a turn.
+type metrics struct {
+	requests, replies    prometheus.Counter
+	held, replayed       prometheus.Counter
+	unknown, leaked      prometheus.Counter
+	timedOut             prometheus.Counter
+	rounds               prometheus.Counter
+	clients, holding     prometheus.Gauge
+	heldBytes            prometheus.Gauge
+	backends, epoch      prometheus.Gauge
+	holdSeconds          prometheus.Histogram
+	replicaReads, onLead prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, group string) *metrics {
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"group": group}, reg))
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "understudy_proxy_" + name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return f.NewGauge(prometheus.GaugeOpts{Name: "understudy_proxy_" + name, Help: help})
+	}
+	return &metrics{
+		requests:     counter("requests_total", "Requests that clients sent."),
+		replies:      counter("replies_total", "Replies that clients were given."),
+		held:         counter("held_requests_total", "Requests that waited for a primary."),
+		replayed:     counter("replayed_requests_total", "Requests that were sent again after a rejection or a lost primary."),
+		unknown:      counter("unknown_outcomes_total", "Writes answered with UNKNOWN: sent, and lost with the primary before their reply was safe."),
+		leaked:       counter("leaked_errors_total", "Errors of a failover that the hold was meant to hide and that reached a client."),
+		timedOut:     counter("hold_timeouts_total", "Requests answered with TRYAGAIN because no primary came in time."),
+		rounds:       counter("commit_rounds_total", "Group commits: rounds of ROLE and WAIT on the primary."),
+		clients:      gauge("clients", "Connections of clients."),
+		holding:      gauge("held_requests", "Requests that wait for a primary now."),
+		heldBytes:    gauge("held_bytes", "Bytes of the requests that wait for a primary now."),
+		backends:     gauge("backend_connections", "Connections to redis-servers."),
+		epoch:        gauge("epoch", "The newest epoch whose primary this proxy knows."),
+		replicaReads: counter("replica_reads_total", "Reads that a replica answered."),
+		onLead:       counter("primary_reads_total", "Reads of the reader and split endpoints that the primary answered."),
+		holdSeconds: f.NewHistogram(prometheus.HistogramOpts{Name: "understudy_proxy_hold_seconds",
+			Help: "How long held requests waited.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
+	}
+}

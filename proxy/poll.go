@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller waits for many file descriptors at once (epoll, level-triggered) and can be woken from any
+// goroutine.
+type poller struct {
+	ep, wake int
+	events   []unix.EpollEvent
+}
+
+// maxEvents is how many ready connections one turn of the loop takes: enough to batch, few enough
+// that no connection waits long for its turn.
+const maxEvents = 512
+
+func newPoller() (*poller, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), unix.Close(ep))
+	}
+	p := &poller{ep: ep, wake: wake, events: make([]unix.EpollEvent, maxEvents)}
+	return p, p.add(wake, unix.EPOLLIN)
+}
+
+func (p *poller) add(fd int, events uint32) error {
+	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+}
+
+func (p *poller) change(fd int, events uint32) error {
+	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+}
+
+// wait returns the ready descriptors, at the latest after ms milliseconds (-1: no bound).
+func (p *poller) wait(ms int) ([]unix.EpollEvent, error) {
+	n, err := unix.EpollWait(p.ep, p.events, ms)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	return p.events[:max(n, 0)], nil
+}
+
+const epollIn = unix.EPOLLIN
+
+var one = []byte{1, 0, 0, 0, 0, 0, 0, 0}
+
+// poke makes wait return.
+func (p *poller) poke() { _, _ = unix.Write(p.wake, one) }
+
+func (p *poller) drain() {
+	var b [8]byte
+	_, _ = unix.Read(p.wake, b[:])
+}
+
+func (p *poller) close() error { return errors.Join(unix.Close(p.wake), unix.Close(p.ep)) }
+
+// listen opens a listening socket and returns its own non-blocking descriptor beside it.
+func listen(addr string) (net.Listener, int, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, 0, err
+	}
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return nil, 0, errors.Join(err, l.Close())
+	}
+	fd := -1
+	var inner error
+	err = raw.Control(func(s uintptr) {
+		fd, inner = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err = errors.Join(err, inner); err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, l.Close())
+	}
+	return l, fd, nil
+}
+
+// dial starts a connection to a redis-server: over its unix socket when that is on this machine,
+// else over TCP. It is usable once it has become writable.
+func dial(socket, addr string) (int, error) {
+	if socket != "" {
+		if _, err := os.Stat(socket); err == nil {
+			return dialUnix(socket)
+		}
+	}
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return -1, err
+	}
+	family, to := unix.AF_INET, unix.Sockaddr(nil)
+	if ip := tcp.IP.To4(); ip != nil {
+		to = &unix.SockaddrInet4{Port: tcp.Port, Addr: [4]byte(ip)}
+	} else {
+		family, to = unix.AF_INET6, &unix.SockaddrInet6{Port: tcp.Port, Addr: [16]byte(tcp.IP.To16())}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	return connect(fd, to)
+}
+
+func dialUnix(socket string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	return connect(fd, &unix.SockaddrUnix{Name: socket})
+}
+
+func connect(fd int, to unix.Sockaddr) (int, error) {
+	if err := unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return -1, errors.Join(err, unix.Close(fd))
+	}
+	return fd, nil
+}

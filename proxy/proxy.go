@@ -1,0 +1,89 @@
+// Package proxy keeps clients connected to the primary across failovers.
+//
+// It speaks RESP on endpoints that never move, forwards commands without building values, holds
+// requests while there is no primary, and gives replies of writes only once they are safe.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"understudy/cluster"
+)
+
+// Proxy serves a group's endpoints.
+type Proxy struct {
+	loop      *loop
+	listeners []net.Listener
+	addrs     Addrs
+}
+
+// Addrs are the addresses on which a Proxy listens, HOST:PORT; "" where it does not.
+type Addrs struct{ Primary, Reader, Split string }
+
+// New listens on the endpoints. A connection that arrives before Run waits in the kernel. The error
+// names the endpoint and the address that could not be taken.
+func New(opts Options) (*Proxy, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	opts.Logger = opts.Logger.With("component", "proxy")
+	l, err := newLoop(opts, newMetrics(opts.Metrics, opts.Group))
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{loop: l}
+	for _, e := range []struct {
+		name string
+		addr string
+		kind endpoint
+		out  *string
+	}{
+		{"primary", opts.Primary, primary, &p.addrs.Primary},
+		{"reader", opts.Reader, reader, &p.addrs.Reader},
+		{"split", opts.Split, split, &p.addrs.Split},
+	} {
+		if e.addr == "" {
+			continue
+		}
+		listener, fd, err := listen(e.addr)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("listen on the %s endpoint: %w", e.name, err), p.Close())
+		}
+		p.listeners = append(p.listeners, listener)
+		if err := l.poll.add(fd, epollIn); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		l.doors[fd] = door{fd, e.kind}
+		*e.out = listener.Addr().String()
+	}
+	return p, nil
+}
+
+// Addrs returns where the endpoints listen.
+func (p *Proxy) Addrs() Addrs { return p.addrs }
+
+// Learn tells the proxy what an agent says of its node. at is a reading of Options.Clock from when
+// the status was made, or from before it was asked for: its permit counts from then. Any goroutine
+// may call it; it does not block.
+func (p *Proxy) Learn(at time.Duration, s cluster.NodeStatus) { p.loop.learn(at, s) }
+
+// Run serves until ctx ends; then every connection is closed and the endpoints are free again.
+func (p *Proxy) Run(ctx context.Context) error {
+	err := p.loop.run(ctx)
+	return errors.Join(err, p.Close())
+}
+
+// Close frees the endpoints of a Proxy that does not run.
+func (p *Proxy) Close() error {
+	p.loop.shut()
+	var errs []error
+	for _, l := range p.listeners {
+		errs = append(errs, l.Close())
+	}
+	p.listeners = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"time"
+
+	"understudy/cluster"
+	"understudy/command"
+)
+
+// request is one command of a client, from its arrival until its reply is in the client's buffer.
+// It is in its client's queue all that time, and in at most one of: a backend's queue (sent), the
+// commit queue (answered), the hold queue (waiting for a primary).
+type request struct {
+	c     *client
+	after *request // the next of the same client
+	frame []byte   // the command's bytes, kept until no replay can be needed
+	info  *command.Info
+
+	write  bool // may change data
+	wide   bool // touches keys that cannot be told: every key
+	idem   bool // may be sent twice
+	block  bool // may wait on the server
+	reader bool // was sent to a replica
+	ded    bool // goes over its client's own connection
+	sub    bool // answered by confirmations, not by a reply
+	null   bool // EXEC after a lost WATCH: answered with nil
+	tx     txPart
+	marked bool // counted in the table of pending writes
+	done   bool // reply is final and waits for the replies before it
+
+	hashes []uint32 // of its keys
+	few    [2]uint32
+	seq    uint64 // number of a write in this loop; 0 when not a write
+	order  uint64 // of its first sending; 0: not sent yet
+	reply  []byte
+	after0 uint64 // position in the backend's byte stream behind the frame
+
+	epoch   cluster.Epoch // under which it was sent
+	replid  string
+	offset  int64 // where in that log its effects end at the latest; 0: not known
+	heldAt  time.Duration
+	arrived time.Duration // blocking commands: when their timeout began
+}
+
+// txPart is what a request is in a transaction.
+type txPart uint8
+
+const (
+	txNone   txPart = iota
+	txQueued        // WATCH, MULTI, or a command between MULTI and EXEC
+	txEnd           // EXEC, DISCARD, UNWATCH
+)
+
+// fifo is a queue of requests.
+type fifo struct {
+	buf     []*request
+	head, n int
+}
+
+func (q *fifo) push(r *request) {
+	if q.n == len(q.buf) {
+		q.grow()
+	}
+	q.buf[(q.head+q.n)&(len(q.buf)-1)] = r
+	q.n++
+}
+
+func (q *fifo) grow() {
+	next := make([]*request, max(16, 2*len(q.buf)))
+	for i := range q.n {
+		next[i] = q.at(i)
+	}
+	q.buf, q.head = next, 0
+}
+
+func (q *fifo) at(i int) *request { return q.buf[(q.head+i)&(len(q.buf)-1)] }
+
+func (q *fifo) pop() *request {
+	r := q.buf[q.head]
+	q.buf[q.head] = nil
+	q.head = (q.head + 1) & (len(q.buf) - 1)
+	q.n--
+	return r
+}
+
+// take empties the queue and returns what was in it, oldest first.
+func (q *fifo) take() []*request {
+	all := make([]*request, 0, q.n)
+	for q.n > 0 {
+		all = append(all, q.pop())
+	}
+	return all
+}
+
+// newRequest takes a request from the pool.
+func (l *loop) newRequest(c *client, info *command.Info, frame []byte) *request {
+	var r *request
+	if n := len(l.pool); n > 0 {
+		r = l.pool[n-1]
+		l.pool = l.pool[:n-1]
+	} else {
+		r = &request{}
+	}
+	r.c, r.info = c, info
+	r.frame = append(r.frame, frame...)
+	if c.tail == nil {
+		c.head = r
+	} else {
+		c.tail.after = r
+	}
+	c.tail = r
+	c.waiting++
+	l.count.requests++
+	return r
+}
+
+// poolSize bounds how many idle requests are kept.
+const poolSize = 4096
+
+func (l *loop) free(r *request) {
+	frame, reply := trimSmall(r.frame), trimSmall(r.reply)
+	*r = request{frame: frame, reply: reply}
+	if len(l.pool) < poolSize {
+		l.pool = append(l.pool, r)
+	}
+}
+
+func trimSmall(b []byte) []byte {
+	if cap(b) > 4<<10 {
+		return nil
+	}
+	return b[:0]
+}
+
+// deliver gives the client a request's final reply, in the order of its requests.
+func (l *loop) deliver(r *request, reply []byte) {
+	l.unmark(r)
+	c := r.c
+	if c.gone {
+		l.free(r)
+		return
+	}
+	if c.head != r {
+		r.reply, r.done = append(r.reply[:0], reply...), true
+		return
+	}
+	c.out = append(c.out, reply...)
+	l.popHead(c)
+	for c.head != nil && c.head.done {
+		c.out = append(c.out, c.head.reply...)
+		l.popHead(c)
+	}
+	l.touch(&c.conn)
+	l.replied(c)
+}
+
+func (l *loop) popHead(c *client) {
+	r := c.head
+	c.head = r.after
+	if c.head == nil {
+		c.tail = nil
+	}
+	c.waiting--
+	l.count.replies++
+	if r.ded {
+		c.onDed--
+		l.settleDedicated(c, r)
+	}
+	l.free(r)
+}

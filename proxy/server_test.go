@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"understudy/cluster"
+	"understudy/redis"
+)
+
+// node is a real redis-server with what an agent would say of it.
+type node struct {
+	id     cluster.NodeID
+	server *redis.Server
+	client *goredis.Client // straight to the server
+	status cluster.NodeStatus
+}
+
+func startNode(t testing.TB, id cluster.NodeID) *node {
+	t.Helper()
+	bin, err := redis.FindServer(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	dir := t.TempDir()
+	s, err := redis.Start(redis.ServerOptions{
+		Binary: bin, Dir: dir, Host: "127.0.0.1", Port: port, Socket: filepath.Join(dir, "s"), ReplicaOf: "127.0.0.1:1",
+		Config: map[string]string{"appendonly": "no"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Kill() })
+	n := &node{id: id, server: s, client: goredis.NewClient(&goredis.Options{Addr: s.Addr(), MaxRetries: -1, Protocol: 2})}
+	t.Cleanup(func() { _ = n.client.Close() })
+	eventually(t, string(id)+" answers", func() bool { return n.client.Ping(context.Background()).Err() == nil })
+	n.status = cluster.NodeStatus{Group: "g", Node: id, Zone: "z", Nodes: 3, Addr: s.Addr(), Socket: filepath.Join(dir, "s"),
+		Role: cluster.RoleReplica, State: cluster.StateReady}
+	return n
+}
+
+// replicaOf points the server at another one and waits for the link.
+func (n *node) replicaOf(t testing.TB, p *node) {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(p.server.Addr())
+	must(t, n.client.SlaveOf(context.Background(), host, port).Err())
+	eventually(t, string(n.id)+" follows", func() bool {
+		v, _ := n.client.Do(context.Background(), "ROLE").Slice()
+		return len(v) == 5 && v[3] == "connected"
+	})
+}
+
+func (n *node) promote(t testing.TB) {
+	t.Helper()
+	must(t, n.client.SlaveOf(context.Background(), "NO", "ONE").Err())
+}
+
+// group is what agents would tell a proxy of some nodes.
+type group struct {
+	t     testing.TB
+	proxy *Proxy
+	start time.Time
+	mu    sync.Mutex
+	said  map[cluster.NodeID]cluster.NodeStatus
+}
+
+func (g *group) clock() time.Duration { return time.Since(g.start) + time.Hour }
+
+func startProxy(t testing.TB, change func(*Options)) *group {
+	t.Helper()
+	g := &group{t: t, start: time.Now(), said: map[cluster.NodeID]cluster.NodeStatus{}}
+	o := Options{Group: "g", Zone: "z", Primary: "127.0.0.1:0", Reader: "127.0.0.1:0", Split: "127.0.0.1:0", Clock: g.clock}
+	if change != nil {
+		change(&o)
+	}
+	p, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.proxy = p
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// lead says that n is the primary of an epoch and may accept writes for a long time.
+func (g *group) lead(n *node, epoch cluster.Epoch, change func(*cluster.NodeStatus)) {
+	s := n.status
+	s.Role, s.Leads, s.Epoch, s.Permit = cluster.RolePrimary, true, epoch, time.Hour
+	if change != nil {
+		change(&s)
+	}
+	g.say(s)
+}
+
+func (g *group) say(s cluster.NodeStatus) {
+	g.mu.Lock()
+	g.said[s.Node] = s
+	g.mu.Unlock()
+	g.proxy.Learn(g.clock(), s)
+}
+
+// fence says that n may not accept writes any more.
+func (g *group) fence(n *node) {
+	g.mu.Lock()
+	s := g.said[n.id]
+	g.mu.Unlock()
+	s.Leads, s.Permit, s.Role, s.State = false, 0, cluster.RoleReplica, cluster.StateFenced
+	g.say(s)
+}
+
+func dialRedis(t testing.TB, addr string, proto int) *goredis.Client {
+	c := goredis.NewClient(&goredis.Options{Addr: addr, MaxRetries: -1, Protocol: proto, ReadTimeout: 20 * time.Second})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+	}
+}
+
+func syncRule(voters ...cluster.NodeID) func(*cluster.NodeStatus) {
+	return func(s *cluster.NodeStatus) {
+		s.Durability = cluster.DurabilitySync
+		s.Rules = []cluster.Rule{cluster.NewRule(cluster.DurabilitySync, voters)}
+	}
+}
+
+func key(i int) string { return fmt.Sprintf("key:%s", strconv.Itoa(i)) }
