@@ -44,6 +44,7 @@ type Agent struct {
 	waiting    map[string][]chan failover.Reply
 	lastSent   time.Duration
 	fencedAt   time.Duration
+	lag        lag
 
 	peers     peers
 	controlMu sync.Mutex
@@ -333,6 +334,7 @@ func (a *Agent) ended(m resultMsg) {
 func (a *Agent) sawStore(v failover.StoreView) {
 	if !a.in.Store.Known || v.Revision > a.in.Store.Revision {
 		a.in.Store = v
+		a.lag.primaryAt(v.SeenAt, v.Lead.Position)
 	}
 }
 
@@ -371,6 +373,10 @@ func (a *Agent) publish() {
 	if a.server != nil {
 		s.PID, s.Addr, s.Socket = a.server.PID(), a.addr(), a.socket()
 	}
+	if !s.Leads && a.server != nil {
+		bytes, age := a.lag.behind(a.in.Local.At, a.in.Local.Position)
+		s.LagBytes, s.LagMs = bytes, age.Seconds()*1000
+	}
 	old := a.view.Load()
 	next := &view{status: s, report: a.out.Report, lead: a.in.Store.Lead}
 	a.view.Store(next)
@@ -400,15 +406,13 @@ func changed(old, next *view) bool {
 	if old.report.Revoked != next.report.Revoked || old.report.Fit != next.report.Fit {
 		return true
 	}
-	x.Permit, x.Position, x.LagMs, x.Rules = y.Permit, y.Position, y.LagMs, nil
-	y.Rules = nil
 	return !sameStatus(x, y)
 }
 
 func sameStatus(x, y cluster.NodeStatus) bool {
 	return x.Leads == y.Leads && x.Epoch == y.Epoch && x.Pausing == y.Pausing && x.Role == y.Role &&
 		x.State == y.State && x.Electable == y.Electable && x.Reason == y.Reason && x.PID == y.PID &&
-		x.Kept == y.Kept && x.Addr == y.Addr
+		x.Kept == y.Kept && x.Addr == y.Addr && x.Socket == y.Socket && x.Fork == y.Fork
 }
 
 // changed returns a channel that is closed at the next published change.

@@ -1,12 +1,17 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"understudy/cluster"
 )
 
 // rounds is how often a fault is repeated; AGENT_ROUNDS=30 makes the measurement of the design page.
@@ -40,21 +45,24 @@ func TestGroupElectsOnItsFirstStart(t *testing.T) {
 
 func TestCrashedPrimaryIsReplacedAtOnce(t *testing.T) {
 	g := startGroup(t, groupOptions{})
-	var took []time.Duration
+	var took, closed, whole []time.Duration
 	for i := range rounds(t, 5) {
 		old := g.waitReady()
 		key := fmt.Sprintf("k%d", i)
 		g.set(old, key, "v")
 		at := g.signal(old, syscall.SIGKILL)
 		primary := g.waitNewPrimary(old)
-		took = append(took, time.Since(at))
+		took, closed = append(took, g.servedAt(primary).Sub(at)), append(closed, g.lostAt(old).Sub(at))
 		t.Logf("%v %v", took[i], g.phases())
 		if got := g.do(primary, "GET", key); got != "v" {
 			t.Fatalf("%s lost an acked write: %q", primary, got)
 		}
+		g.waitReady()
+		whole = append(whole, time.Since(at))
 	}
-	g.waitReady()
-	report(t, "crash", took)
+	report(t, "crash until nobody leads", closed)
+	report(t, "crash until the next one leads", took)
+	report(t, "crash until three nodes are ready and in the rule", whole)
 }
 
 func TestHungPrimaryIsReplacedAndKilled(t *testing.T) {
@@ -96,4 +104,179 @@ func TestSwitchoverThereAndBackNeedsNoFullSync(t *testing.T) {
 	if after := g.fullSyncs(); after != before {
 		t.Errorf("%d full syncs during the switchovers", after-before)
 	}
+}
+
+// stopped reports whether a process is gone.
+func stopped(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+func TestStopReleasesTheLeadAndTheNextRunHasTheData(t *testing.T) {
+	g := startGroup(t, groupOptions{})
+	primary := g.waitReady()
+	g.set(primary, "k", "v")
+	var pids []int
+	for _, n := range g.nodes {
+		pids = append(pids, g.status(n.Node).PID)
+	}
+	took := g.stopAll()
+	t.Logf("stopped in %v", took)
+	if took > 5*time.Second {
+		t.Errorf("stopped in %v, want at most 5 s", took)
+	}
+	for _, pid := range pids {
+		if !stopped(pid) {
+			t.Errorf("redis-server %d is still there", pid)
+		}
+	}
+	if l := g.lead(); l.State != cluster.LeadReleased || l.Holder != primary {
+		t.Errorf("the lead after the stop: %+v", l)
+	}
+	began := time.Now()
+	for _, n := range g.nodes {
+		g.start(n.Node)
+	}
+	primary = g.waitReady()
+	t.Logf("ready again in %v", time.Since(began))
+	for _, n := range g.nodes {
+		if got := g.do(n.Node, "GET", "k"); got != "v" {
+			t.Errorf("%s has %q after the restart", n.Node, got)
+		}
+	}
+}
+
+func TestServerThatExitsByItselfIsReplaced(t *testing.T) {
+	g := startGroup(t, groupOptions{})
+	old := g.waitReady()
+	g.set(old, "k", "v")
+	c := g.dial(old)
+	if _, err := c.Do("SHUTDOWN", "NOSAVE"); err == nil {
+		t.Fatal("SHUTDOWN was answered")
+	}
+	primary := g.waitNewPrimary(old)
+	if got := g.do(primary, "GET", "k"); got != "v" {
+		t.Errorf("%s lost an acked write: %q", primary, got)
+	}
+	g.waitReady()
+}
+
+// A primary that comes back without its data set must not be followed: its replicas would drop theirs.
+func TestPrimaryThatLostItsDataEmptiesNobody(t *testing.T) {
+	g := startGroup(t, groupOptions{})
+	old := g.waitReady()
+	g.set(old, "k", "v")
+	g.signal(old, syscall.SIGKILL)
+	g.forget(old)
+	g.waitNewPrimary(old)
+	g.waitReady()
+	for _, n := range g.nodes {
+		if got := g.do(n.Node, "GET", "k"); got != "v" {
+			t.Errorf("%s has %q", n.Node, got)
+		}
+	}
+}
+
+// The same when all were stopped: then nobody can prove to have every acked write, and nobody leads.
+func TestGroupWhosePrimaryLostItsDataWaitsForAnOperator(t *testing.T) {
+	g := startGroup(t, groupOptions{})
+	old := g.waitReady()
+	g.set(old, "k", "v")
+	g.stopAll()
+	g.forget(old)
+	for _, n := range g.nodes {
+		g.start(n.Node)
+	}
+	// Each election that finds nobody is told again when its reason changes; all nodes up is the last.
+	g.wait("every node answers", func(last map[cluster.NodeID]cluster.NodeStatus) bool {
+		for _, n := range g.nodes {
+			if s := last[n.Node]; s.PID == 0 || s.State == cluster.StateDown || s.State == cluster.StateLoading {
+				return false
+			}
+		}
+		return true
+	})
+	time.Sleep(500 * time.Millisecond) // several windows: what must not happen has had its chance
+	for _, id := range g.replicas(old) {
+		if got := g.do(id, "GET", "k"); got != "v" {
+			t.Errorf("%s has %q", id, got)
+		}
+	}
+	if s := g.status(old); s.Leads {
+		t.Errorf("%s leads without its data", old)
+	}
+}
+
+func TestHungReplicaLeavesTheRuleAndComesBack(t *testing.T) {
+	g := startGroup(t, groupOptions{})
+	primary := g.waitReady()
+	hung := g.replicas(primary)[0]
+	g.signal(hung, syscall.SIGSTOP)
+	pid := g.status(hung).PID
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	g.set(primary, "k", "v")
+	g.wait("the rule counts the other replica only", func(last map[cluster.NodeID]cluster.NodeStatus) bool {
+		s := last[primary]
+		if !s.Leads || s.Permit == 0 {
+			t.Fatalf("the hung replica cost the primary its permit: %+v", s)
+		}
+		return len(s.Rules) == 1 && len(s.Rules[0].Voters) == 1 && s.Rules[0].Voters[0] == g.replicas(primary)[1]
+	})
+	g.set(primary, "k", "w")
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Fatal(err)
+	}
+	if now := g.waitReady(); now != primary {
+		t.Errorf("%s leads, not %s any more", now, primary)
+	}
+}
+
+// failingStore is a store that can be taken away.
+type failingStore struct {
+	cluster.Store
+	gone atomic.Bool
+}
+
+func (s *failingStore) List(ctx context.Context, prefix string) ([]cluster.Entry, int64, error) {
+	if s.gone.Load() {
+		return nil, 0, cluster.ErrUnavailable
+	}
+	return s.Store.List(ctx, prefix)
+}
+
+func (s *failingStore) Swap(ctx context.Context, key string, value []byte, rev int64) (int64, error) {
+	if s.gone.Load() {
+		return 0, cluster.ErrUnavailable
+	}
+	return s.Store.Swap(ctx, key, value, rev)
+}
+
+func TestPrimaryWithoutTheStoreIsFencedBeforeItsPermitEnds(t *testing.T) {
+	var store *failingStore
+	g := startGroup(t, groupOptions{wrap: func(s cluster.Store) cluster.Store {
+		store = &failingStore{Store: s}
+		return store
+	}})
+	primary := g.waitReady()
+	g.set(primary, "k", "v")
+	began := time.Now()
+	store.gone.Store(true)
+	g.wait("nobody leads", func(last map[cluster.NodeID]cluster.NodeStatus) bool { return leader(last) == "" })
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the permit went on for %v without the store", took)
+	}
+	g.wait("the old primary is demoted", func(last map[cluster.NodeID]cluster.NodeStatus) bool {
+		return last[primary].State == cluster.StateSyncing
+	})
+	if took := time.Since(began); took > time.Second+150*time.Millisecond {
+		t.Errorf("demoted after %v: a challenger may have begun", took)
+	}
+	c := g.dial(primary)
+	if _, err := c.Do("SET", "k", "lost"); err == nil {
+		t.Errorf("%s took a write after its permit had ended", primary)
+	}
+	store.gone.Store(false)
+	primary = g.waitReady()
+	t.Logf("serves again %v after the store went", time.Since(began))
+	if got := g.do(primary, "GET", "k"); got != "v" {
+		t.Errorf("%s has %q", primary, got)
+	}
+	g.set(primary, "k", "w")
 }

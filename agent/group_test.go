@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -52,6 +53,7 @@ type group struct {
 	mu     sync.Mutex
 	last   map[cluster.NodeID]cluster.NodeStatus
 	served map[cluster.NodeID]time.Time // when the node last began to lead with a permit
+	lost   map[cluster.NodeID]time.Time // when it last ceased to
 	events []cluster.Event
 	newer  chan struct{}
 }
@@ -68,7 +70,8 @@ func newGroup(t *testing.T, o groupOptions) *group {
 	t.Helper()
 	g := &group{
 		t: t, dir: o.dir, began: time.Now(), config: o.config, newer: make(chan struct{}), rpc: map[cluster.NodeID]string{},
-		agents: map[cluster.NodeID]*Agent{}, stops: map[cluster.NodeID]func() error{}, last: map[cluster.NodeID]cluster.NodeStatus{}, served: map[cluster.NodeID]time.Time{},
+		agents: map[cluster.NodeID]*Agent{}, stops: map[cluster.NodeID]func() error{}, last: map[cluster.NodeID]cluster.NodeStatus{},
+		served: map[cluster.NodeID]time.Time{}, lost: map[cluster.NodeID]time.Time{},
 	}
 	if g.dir == "" {
 		g.dir = shortDir(t)
@@ -175,6 +178,8 @@ func (g *group) onStatus(_ time.Duration, s cluster.NodeStatus) {
 	defer g.mu.Unlock()
 	if leads, led := s.Leads && s.Permit > 0, g.last[s.Node]; leads && !(led.Leads && led.Permit > 0) {
 		g.served[s.Node] = time.Now()
+	} else if !leads && led.Leads {
+		g.lost[s.Node] = time.Now()
 	}
 	g.last[s.Node] = s
 	close(g.newer)
@@ -255,6 +260,65 @@ func (g *group) servedAt(id cluster.NodeID) time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.served[id]
+}
+
+// lostAt is when the node last ceased to lead.
+func (g *group) lostAt(id cluster.NodeID) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lost[id]
+}
+
+// stopAll stops every agent at once and returns how long that took.
+func (g *group) stopAll() time.Duration {
+	g.t.Helper()
+	began := time.Now()
+	var wg sync.WaitGroup
+	for id, stop := range g.stops {
+		wg.Go(func() {
+			if err := stop(); err != nil {
+				g.t.Errorf("stop %s: %v", id, err)
+			}
+		})
+	}
+	wg.Wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.last)
+	return time.Since(began)
+}
+
+// replicas are the nodes that do not lead.
+func (g *group) replicas(primary cluster.NodeID) []cluster.NodeID {
+	var ids []cluster.NodeID
+	for _, n := range g.nodes {
+		if n.Node != primary {
+			ids = append(ids, n.Node)
+		}
+	}
+	return ids
+}
+
+// forget takes a node's data set away.
+func (g *group) forget(id cluster.NodeID) {
+	g.t.Helper()
+	if err := os.RemoveAll(filepath.Join(g.dir, string(id), "redis", "appendonlydir")); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// lead is the record in the store.
+func (g *group) lead() cluster.Lead {
+	g.t.Helper()
+	entries, _, err := g.store.List(g.t.Context(), cluster.LeadKey("main"))
+	if err != nil || len(entries) != 1 {
+		g.t.Fatalf("the lead: %v, %v", entries, err)
+	}
+	var l cluster.Lead
+	if err := json.Unmarshal(entries[0].Value, &l); err != nil {
+		g.t.Fatal(err)
+	}
+	return l
 }
 
 // signal sends a signal to a node's redis-server and returns when it was sent.

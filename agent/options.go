@@ -15,6 +15,9 @@ import (
 	"understudy/redis"
 )
 
+// maxSocketPath is what fits into the kernel's sun_path with its closing zero.
+const maxSocketPath = 107
+
 // Options say which node an Agent runs, and what it reaches.
 type Options struct {
 	Group      string
@@ -62,6 +65,11 @@ func (o *Options) complete() error {
 	}
 	if o.Socket == "" {
 		o.Socket = filepath.Join(o.Dir, "redis.sock")
+	}
+	for _, path := range []string{o.Socket, o.RPC} {
+		if len(path) > maxSocketPath {
+			return fmt.Errorf("agent: socket %s: longer than the %d bytes that the system allows; choose a shorter directory", path, maxSocketPath)
+		}
 	}
 	if o.Host == "" {
 		o.Host = "127.0.0.1"
