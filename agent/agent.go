@@ -35,8 +35,7 @@ type Agent struct {
 	boots      int
 	probing    bool
 	probeAt    time.Duration
-	settling   bool
-	settleAt   time.Duration
+	settling   settling
 	leadsSince time.Duration
 	changedAt  time.Duration // when redis-server was last changed by us
 	pollAt     time.Duration
@@ -309,7 +308,7 @@ func (a *Agent) take(ctx context.Context, msg any) {
 	case probeMsg:
 		a.probed(ctx, m)
 	case settledMsg:
-		a.settling, a.probeAt = false, 0
+		a.settling.busy, a.probeAt = false, 0
 	default:
 		panic(fmt.Sprintf("agent: unknown message %T", msg))
 	}

@@ -16,9 +16,16 @@ import (
 // rarely enough to cost nothing.
 const pollEvery = 250 * time.Millisecond
 
-// settleEvery bounds how often replicas are asked for an acknowledgement: under a constant load they
-// are behind at every look.
-const settleEvery = 100 * time.Millisecond
+// settleEvery is the time between the two questions for an acknowledgement: see settle.
+const settleEvery = 20 * time.Millisecond
+
+// settling is the state of asking the replicas where they are.
+type settling struct {
+	busy   bool
+	at     time.Duration // not before
+	asked  int
+	online int // how many were asked
+}
 
 // settledMsg is the end of one such question.
 type settledMsg struct{}
@@ -126,7 +133,8 @@ func (a *Agent) inTransit() bool {
 
 // settle has the replicas say where they are when a primary's probe shows them behind. They speak up
 // once a second on their own; a rule that waits for a replica to have caught up, or a switchover,
-// would be that much later.
+// would be that much later. The question is itself a few bytes of the log that nobody acknowledges:
+// the second one covers the first, and then it is left to the replicas again.
 func (a *Agent) settle(ctx context.Context) {
 	l, now := &a.in.Local, a.opts.Clock()
 	online, behind := 0, false
@@ -136,10 +144,17 @@ func (a *Agent) settle(ctx context.Context) {
 			behind = behind || r.Offset < l.Position.Offset
 		}
 	}
-	if l.Role != cluster.RolePrimary || !behind || a.settling || now < a.settleAt {
+	s := &a.settling
+	if online != s.online {
+		s.online, s.asked, s.at = online, 0, 0
+	}
+	if l.Role != cluster.RolePrimary || !behind || s.busy || now < s.at {
 		return
 	}
-	a.settling, a.settleAt = true, now+settleEvery
+	s.busy, s.at = true, now+settleEvery
+	if s.asked++; s.asked%2 == 0 {
+		s.at = now + time.Second
+	}
 	a.goDo(func() {
 		bound, cancel := context.WithTimeout(ctx, a.callTimeout())
 		defer cancel()

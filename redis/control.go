@@ -51,6 +51,9 @@ func (c *Control) Close() error { return c.conn.Close() }
 func (c *Control) do(ctx context.Context, command string, args ...any) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil { // while it waited for its turn: the connection is still good
+		return nil, fmt.Errorf("%s: %w", command, err)
+	}
 	reply, err := redis.DoContext(c.conn, ctx, command, args...)
 	if err == nil {
 		return reply, nil

@@ -106,9 +106,13 @@ func (f *Fencer) spawn() error {
 	return nil
 }
 
-// watch starts the process again when it ended and should not have: at most once a second.
+// maxQuickEnds is how often in a row the fencer may end within a second of its start before it is
+// given up: then it does not end by accident.
+const maxQuickEnds = 3
+
+// watch starts the process again when it ended and should not have.
 func (f *Fencer) watch() {
-	for {
+	for quick := 0; ; {
 		f.mu.Lock()
 		cmd, began := f.cmd, time.Now()
 		f.mu.Unlock()
@@ -120,7 +124,10 @@ func (f *Fencer) watch() {
 		}
 		f.log.Error("the fencer ended; it is started again", "error", fmt.Sprint(err))
 		err = f.stdin.Close()
-		if time.Since(began) < time.Second {
+		if quick++; time.Since(began) > time.Second {
+			quick = 0
+		}
+		if quick > maxQuickEnds {
 			err = errors.New("it ends as soon as it is started: does its main call FencerMain?")
 		} else if err == nil {
 			err = f.spawn()
