@@ -120,6 +120,11 @@ func (a *Agent) fenceDeadline() {
 	if a.server == nil || a.out.FenceAt == a.fencedAt {
 		return
 	}
+	// Only a permit moves the deadline on. Without one the server is being fenced, and must be dead
+	// in time also when this process stops in the middle of that.
+	if a.out.WriteUntil == 0 && a.fencedAt != 0 && a.out.FenceAt > a.fencedAt {
+		return
+	}
 	// Moved with every renewal; smaller changes are not worth a message.
 	if a.out.FenceAt != 0 && a.fencedAt != 0 && a.out.FenceAt-a.fencedAt < a.opts.Profile.Renew/2 {
 		return

@@ -346,11 +346,11 @@ func (a *Agent) step(ctx context.Context) {
 		a.leadsSince, a.probeAt = a.in.Now, 0
 	}
 	a.in.Results, a.in.Request = nil, nil
+	a.publish() // first: a permit that ended must be known before anything else takes its time
 	a.fenceDeadline()
 	for _, action := range a.out.Actions {
 		a.act(ctx, action)
 	}
-	a.publish()
 	for _, e := range a.out.Events {
 		e.Time = time.Now()
 		a.log.Info(e.Name, "epoch", e.Epoch, "detail", e.Message)

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	redigo "github.com/gomodule/redigo/redis"
 
 	"understudy/cluster"
 )
@@ -279,4 +282,101 @@ func TestPrimaryWithoutTheStoreIsFencedBeforeItsPermitEnds(t *testing.T) {
 		t.Errorf("%s has %q", primary, got)
 	}
 	g.set(primary, "k", "w")
+}
+
+// The guarantee of the whole: what was written, held by the rule's replicas and answered under a permit
+// is there after every change of primary.
+func TestAckedWritesSurviveCrashesAndSwitchovers(t *testing.T) {
+	g := startGroup(t, groupOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := &writer{g: g}
+	done := make(chan struct{})
+	go func() { defer close(done); w.run(ctx) }()
+	for i := range rounds(t, 4) {
+		old := g.waitReady()
+		wanted := w.acked() + 50
+		waitUntil(t, "fifty more writes", func() bool { return w.acked() >= wanted })
+		if i%2 == 0 {
+			g.signal(old, syscall.SIGKILL)
+		} else {
+			g.switchover(old)
+		}
+		g.waitNewPrimary(old)
+	}
+	primary := g.waitReady()
+	cancel()
+	<-done
+	t.Logf("%d writes were acked, %d were sent", w.acked(), w.sent)
+	c := g.dial(primary)
+	for _, key := range w.keys {
+		if n, err := redigo.Int(c.Do("EXISTS", key)); err != nil || n != 1 {
+			t.Errorf("acked write %s is not on %s (%v)", key, primary, err)
+		}
+	}
+}
+
+// writer writes one key after the other to whoever leads.
+type writer struct {
+	g    *group
+	sent int
+	mu   sync.Mutex
+	keys []string // acked
+}
+
+func (w *writer) acked() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.keys)
+}
+
+func (w *writer) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		w.g.mu.Lock()
+		primary := leader(w.g.last)
+		s := w.g.last[primary]
+		w.g.mu.Unlock()
+		if primary == "" {
+			pause(ctx, time.Millisecond)
+			continue
+		}
+		c, err := redigo.Dial("unix", s.Socket, redigo.DialReadTimeout(time.Second))
+		if err != nil {
+			pause(ctx, time.Millisecond)
+			continue
+		}
+		for ctx.Err() == nil && w.write(c, s) {
+		}
+		_ = c.Close()
+	}
+}
+
+// write reports whether the connection can be used on.
+func (w *writer) write(c redigo.Conn, s cluster.NodeStatus) bool {
+	w.sent++
+	key := fmt.Sprintf("w%d", w.sent)
+	if _, err := c.Do("SET", key, key); err != nil {
+		return false
+	}
+	n, err := redigo.Int(c.Do("WAIT", 1, 200))
+	if now := w.g.status(s.Node); err != nil || n < 1 || !now.Leads || now.Epoch != s.Epoch {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keys = append(w.keys, key)
+	return true
+}
+
+func waitUntil(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
 }

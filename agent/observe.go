@@ -14,7 +14,7 @@ import (
 
 // pollEvery is how often a primary asks the others how they are: often enough for the status page,
 // rarely enough to cost nothing.
-const pollEvery = 250 * time.Millisecond
+const pollEvery = 500 * time.Millisecond
 
 // settleEvery is the time between the two questions for an acknowledgement: see settle.
 const settleEvery = 20 * time.Millisecond
@@ -76,7 +76,11 @@ func (a *Agent) probe(ctx context.Context, server *redis.Server) {
 // probed folds a probe's answer into what the machine knows of its server.
 func (a *Agent) probed(ctx context.Context, m probeMsg) {
 	a.probing = false
-	a.probeAt = max(m.sent+a.opts.Profile.Probe, a.opts.Clock()+time.Millisecond)
+	every := a.opts.Profile.Probe
+	if !a.out.Status.Leads {
+		every *= 2 // nobody waits for a replica that hangs
+	}
+	a.probeAt = max(m.sent+every, a.opts.Clock()+time.Millisecond)
 	if m.sent <= a.changedAt {
 		a.probeAt = 0
 	}

@@ -54,9 +54,19 @@ func (c *Control) do(ctx context.Context, command string, args ...any) (any, err
 	if err := ctx.Err(); err != nil { // while it waited for its turn: the connection is still good
 		return nil, fmt.Errorf("%s: %w", command, err)
 	}
-	reply, err := redis.DoContext(c.conn, ctx, command, args...)
+	timeout := time.Duration(0) // none
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = max(time.Until(deadline), 1)
+	}
+	// DoContext would start a goroutine for each call; this runs sixty times a second for ever.
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+	reply, err := redis.DoWithTimeout(c.conn, timeout, command, args...)
+	stop()
 	if err == nil {
 		return reply, nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
 	}
 	switch text := err.Error(); {
 	case strings.HasPrefix(text, "LOADING"):
