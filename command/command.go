@@ -187,3 +187,11 @@ func (i *Info) fits(args [][]byte) bool {
 func (i *Info) Script() bool {
 	return i.Name == "eval" || i.Name == "evalsha" || i.Name == "fcall"
 }
+
+// CrossProtocol reports whether the words are the start of an HTTP request: a
+// web page made a browser send them, with Redis commands of its author's in
+// the body. redis-server closes the connection without a reply, and so must a
+// proxy.
+func CrossProtocol(args [][]byte) bool {
+	return len(args) > 0 && (is(args[0], "post") || is(args[0], "host:"))
+}

@@ -152,6 +152,16 @@ func TestScriptsAreThoseThatMayWrite(t *testing.T) {
 	}
 }
 
+func TestCrossProtocolSeesRequestsOfABrowser(t *testing.T) {
+	for text, want := range map[string]bool{
+		"POST / HTTP/1.1": true, "Host: localhost:7379": true, "GET / HTTP/1.1": false, "SET post x": false, "": false,
+	} {
+		if got := CrossProtocol(line(text)); got != want {
+			t.Errorf("CrossProtocol(%s) is %v, want %v", text, got, want)
+		}
+	}
+}
+
 func BenchmarkLookup(b *testing.B) {
 	for _, text := range []string{"GET k", "SET k v", "HINCRBYFLOAT k f 1", "CLIENT SETNAME x", "nosuch"} {
 		b.Run(strings.Fields(text)[0], func(b *testing.B) {

@@ -143,7 +143,7 @@ func TestKeysAreThoseOfCommandGetkeys(t *testing.T) {
 	}
 }
 
-// Every command that COMMAND calls movable, and every write, has an example.
+// Every command whose keys COMMAND calls movable has an example.
 func TestKeyExamplesCoverAllMovableCommands(t *testing.T) {
 	covered := map[string]bool{}
 	for _, example := range keyExamples {

@@ -1,9 +1,6 @@
 package resp
 
-import (
-	"bytes"
-	"fmt"
-)
+import "bytes"
 
 // CommandScanner finds commands in what a client sends. The zero value is
 // ready. One scanner belongs to one connection: it remembers how much of the
@@ -54,15 +51,12 @@ func (s *CommandScanner) Scan(buf []byte, args [][]byte) (n int, out [][]byte, e
 		if buf[0] != '*' {
 			return s.scanInline(buf, out)
 		}
-		count, size, err := s.readHeader(buf, "mbulk")
-		if err != nil {
-			return 0, out, err
+		count, size, ok := header(buf)
+		if !ok || count > MaxArgs {
+			return 0, out, ProtocolError("invalid multibulk length")
 		}
 		if size == 0 {
 			return 0, out, nil
-		}
-		if count > MaxArgs {
-			return 0, out, ProtocolError("invalid multibulk length")
 		}
 		if count <= 0 {
 			return size, out, nil
@@ -89,14 +83,14 @@ func (s *CommandScanner) scanBulks(buf []byte) (done bool, err error) {
 				return false, nil
 			}
 			if c := buf[s.pos]; c != '$' {
-				return false, ProtocolError(fmt.Sprintf("expected '$', got '%c'", c))
+				return false, ProtocolError("expected '$', got '" + string([]byte{c}) + "'")
 			}
-			length, size, err := s.readHeader(buf[s.pos:], "bulk")
-			if err != nil || size == 0 {
-				return false, err
-			}
-			if length < 0 || length > MaxBulkBytes {
+			length, size, ok := header(buf[s.pos:])
+			if !ok || length < 0 || length > MaxBulkBytes {
 				return false, ProtocolError("invalid bulk length")
+			}
+			if size == 0 {
+				return false, nil
 			}
 			s.pos += size
 			s.bulk, s.inBulk = int(length), true
@@ -113,19 +107,6 @@ func (s *CommandScanner) scanBulks(buf []byte) (done bool, err error) {
 		s.left--
 	}
 	return true, nil
-}
-
-// readHeader reads the header line at the start of line; kind names it in
-// errors. size is 0 while it is not whole.
-func (s *CommandScanner) readHeader(line []byte, kind string) (value int64, size int, err error) {
-	value, size, ok := header(line)
-	if ok {
-		return value, size, nil
-	}
-	if kind == "mbulk" {
-		return 0, 0, ProtocolError("invalid multibulk length")
-	}
-	return 0, 0, ProtocolError("invalid bulk length")
 }
 
 func (s *CommandScanner) reset() {
@@ -153,6 +134,10 @@ func (s *CommandScanner) scanInline(buf []byte, out [][]byte) (int, [][]byte, er
 	line := buf[:end]
 	if len(line) > 0 && line[len(line)-1] == '\r' {
 		line = line[:len(line)-1]
+	}
+	if bytes.IndexByte(line, 0) >= 0 {
+		// redis-server does not see the end of such a line and waits for ever.
+		return 0, out, ProtocolError("a NUL byte in an inline request")
 	}
 	out, ok := splitInline(line, out)
 	if !ok {

@@ -1,18 +1,12 @@
 package resp
 
-import "bytes"
-
 // splitInline appends the words of an inline command to out, by the rules of
 // redis's sdssplitargs: words are separated by blanks; a part in double quotes
 // knows the escapes \n \r \t \b \a \xHH and takes any other escaped byte as it
 // is; a part in single quotes knows only \'; a closing quote must be followed
-// by a blank or the end of the line. ok is false for unbalanced quotes.
-//
-// A NUL ends the line, as it does in the C function.
+// by a blank or the end of the line. ok is false for unbalanced quotes. The
+// line has no NUL, which would end it in the C function.
 func splitInline(line []byte, out [][]byte) (words [][]byte, ok bool) {
-	if i := bytes.IndexByte(line, 0); i >= 0 {
-		line = line[:i]
-	}
 	for {
 		for len(line) > 0 && isSpace(line[0]) {
 			line = line[1:]

@@ -13,7 +13,6 @@ type ReplyScanner struct {
 	seek  int     // offset from which the search for the end of a line goes on
 	need  int     // what Need reports
 	stack []int64 // open aggregates, the outermost first
-
 }
 
 // An open aggregate is the number of frames that it still lacks, or one of
@@ -39,39 +38,54 @@ func (s *ReplyScanner) Need() int { return s.need }
 // followed by more. Attributes belong to the reply behind them. Pushes are
 // replies of their own (see IsPush). err is a ProtocolError.
 func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
-	if s.pos == 0 && len(buf) > 3 && len(s.stack) == 0 {
+	if s.pos == 0 && len(buf) > 3 {
+		end := 0
 		switch buf[0] {
 		case '$':
-			// By far the most frequent reply with a body; at most eight digits,
-			// the rest goes the long way.
-			size := 0
-			for i := 1; i < len(buf) && i < 9; i++ {
-				digit := buf[i] - '0'
-				if digit > 9 {
-					end := i + 4 + size
-					if i > 1 && end <= len(buf) && buf[i] == '\r' && buf[i+1] == '\n' &&
-						buf[end-2] == '\r' && buf[end-1] == '\n' && (buf[1] != '0' || i == 2) {
-						s.need = 0
-						return end, nil
-					}
-					break
-				}
-				size = size*10 + int(digit)
-			}
+			end = quickBulk(buf)
 		case '+', '-', ':':
-			if end := lineEnd(buf, max(s.seek, 1)); end > 0 {
-				s.seek, s.need = 0, 0
-				return end, nil
-			}
+			end = lineEnd(buf, max(s.seek, 1))
+		}
+		if end > 0 {
+			s.seek, s.need = 0, 0
+			return end, nil
 		}
 	}
 	return s.scan(buf)
+}
+
+// quickBulk gives the length of the bulk string at the start of buf, with
+// header and CRLF, when it is whole and has no more than eight digits of
+// length, else 0: then the long way finds out what it is. Nearly every reply
+// with a body, and nearly every element of an array, is such a bulk.
+func quickBulk(buf []byte) int {
+	size := 0
+	for i := 1; i < len(buf) && i < 10; i++ {
+		digit := buf[i] - '0'
+		if digit <= 9 {
+			size = size*10 + int(digit)
+			continue
+		}
+		end := i + 4 + size
+		switch {
+		case i == 1:
+			if len(buf) >= 5 && string(buf[:5]) == "$-1\r\n" {
+				return 5
+			}
+		case end <= len(buf) && buf[i] == '\r' && buf[i+1] == '\n' &&
+			buf[end-2] == '\r' && buf[end-1] == '\n' && (buf[1] != '0' || i == 2):
+			return end
+		}
+		return 0
+	}
+	return 0
 }
 
 // scan goes on through the frames of the reply at the start of buf.
 func (s *ReplyScanner) scan(buf []byte) (int, error) {
 	s.need = 0
 	for {
+		s.quickElements(buf)
 		size, err := s.frame(buf[s.pos:])
 		if err != nil || size == 0 {
 			return 0, err
@@ -89,6 +103,23 @@ func (s *ReplyScanner) scan(buf []byte) (int, error) {
 			}
 			return n, nil
 		}
+	}
+}
+
+// quickElements accounts for the bulks at pos as far as the innermost array
+// wants them, except for its last element, whose end scan has to see.
+func (s *ReplyScanner) quickElements(buf []byte) {
+	if len(s.stack) == 0 {
+		return
+	}
+	top := &s.stack[len(s.stack)-1]
+	for *top > 1 && s.pos < len(buf) && buf[s.pos] == '$' {
+		size := quickBulk(buf[s.pos:])
+		if size == 0 {
+			return
+		}
+		s.pos += size
+		*top--
 	}
 }
 
