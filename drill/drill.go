@@ -105,8 +105,10 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r.phase.Store(PhaseRecovering)
-	r.awaitWhole(ctx)
+	if injected == nil {
+		r.phase.Store(PhaseRecovering)
+		r.awaitWhole(ctx)
+	}
 	r.phase.Store(PhaseChecking)
 	result, err := r.conclude(ctx, injected)
 	r.phase.Store(PhaseDone)
@@ -252,10 +254,7 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // awaitWhole waits, bounded, until all nodes are ready again.
 func (r *run) awaitWhole(ctx context.Context) {
-	if r.faultAt.Load() == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, redundancyWait)
+	ctx, cancel := context.WithTimeout(ctx, r.o.Patience)
 	defer cancel()
 	select {
 	case <-r.whole:
@@ -403,7 +402,8 @@ func (r *run) outcome(result *Result, judged []entry, injected error) {
 	o := observation{
 		faultHappened: injected == nil && faultAt > 0, changed: changed, mustChange: r.fault.ChangesPrimary(),
 		recorded: loadOnly(judged, r.loadFrom), faultAt: faultAt, loadFrom: r.loadFrom, rate: r.o.Rate,
-		figures: result.Figures, thresholds: result.Thresholds, audit: result.Audit, redundant: wholeAt > 0,
+		figures: result.Figures, thresholds: result.Thresholds, audit: result.Audit,
+		redundant: wholeAt > 0, patience: r.o.Patience,
 	}
 	if injected != nil {
 		o.whyNot = injected.Error()

@@ -32,9 +32,8 @@ const (
 	minAfter = 2 * time.Second
 	// directShare is the direct lane's part of the rate and of the workers: it shares the
 	// machine with the lane that is judged.
-	directShare = 3
-	// redundancyWait bounds the wait for all nodes after the load has stopped.
-	redundancyWait = 20 * time.Second
+	directShare     = 3
+	defaultPatience = 20 * time.Second
 	// maxRecordedOps bounds ops.ndjson.gz.
 	maxRecordedOps = 300_000
 )
@@ -66,6 +65,8 @@ type Options struct {
 	Dir     string   // where runs are kept, one folder each; "" keeps nothing
 
 	Logger *slog.Logger
+	// Patience bounds the wait for all nodes after the load has ended; default 20 s.
+	Patience time.Duration
 	// Progress is called every 100 ms from one goroutine, and must return soon.
 	Progress func(Sample)
 }
@@ -109,6 +110,9 @@ func (o *Options) defaults() {
 	}
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano())
+	}
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

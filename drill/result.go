@@ -111,7 +111,7 @@ type Result struct {
 	Verdict Verdict   `json:"verdict"`
 	Reasons []string  `json:"reasons"`
 	Figures
-	// RedundancyMs is nil when not all nodes were ready again within the run and 20 s more.
+	// RedundancyMs is nil when not all nodes were ready again within the run and Options.Patience.
 	RedundancyMs *float64           `json:"redundancy_ms"`
 	PhasesMs     map[string]float64 `json:"phases_ms"`
 	Thresholds   Thresholds         `json:"thresholds"`
