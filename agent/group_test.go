@@ -178,6 +178,9 @@ func (g *group) onStatus(_ time.Duration, s cluster.NodeStatus) {
 	defer g.mu.Unlock()
 	if leads, led := s.Leads && s.Permit > 0, g.last[s.Node]; leads && !(led.Leads && led.Permit > 0) {
 		g.served[s.Node] = time.Now()
+		if s.Addr == "" || s.Socket == "" || s.Fork.ReplID == "" || len(s.Rules) == 0 || s.Role != cluster.RolePrimary {
+			g.t.Errorf("a permit begins without what a proxy needs: %+v", s)
+		}
 	} else if !leads && led.Leads {
 		g.lost[s.Node] = time.Now()
 	}
