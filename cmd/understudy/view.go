@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,8 +27,8 @@ type view struct {
 	lanes   []drill.LaneSample   // the newest while the load ran: clients that have ended are no outage
 }
 
-// width is how many samples a lane's curve shows: six seconds.
-const width = 60
+// width is how many samples a lane's curve shows, two a column: twelve seconds, a whole drill.
+const width = 120
 
 func newView(w io.Writer, picture bool) *view {
 	return &view{w: w, picture: picture, colour: picture && os.Getenv("NO_COLOR") == "", history: map[string][]float64{}, said: -time.Second}
@@ -103,10 +104,10 @@ func (v *view) draw(s drill.Sample) {
 
 func (v *view) drawLanes(b *bytes.Buffer, s drill.Sample) {
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\twrites/s\treads/s\tp99\tacked\terrors\tgap now\tlongest gap\t")
+	fmt.Fprintln(t, "\twrites/s\treads/s\tp99\tacked\terrors\tunknown\tgap now\tlongest gap\t")
 	for _, l := range s.Lanes {
-		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%v\t%d\t%d\t%v\t%v\t\n", l.Name, l.WritesPerSecond, l.ReadsPerSecond,
-			l.P99.Round(100*time.Microsecond), l.Acked, l.Errors+l.Unknown, l.Gap.Round(time.Millisecond), l.LongestGap.Round(time.Millisecond))
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%v\t%d\t%d\t%d\t%v\t%v\t\n", l.Name, l.WritesPerSecond, l.ReadsPerSecond,
+			l.P99.Round(100*time.Microsecond), l.Acked, l.Errors, l.Unknown, l.Gap.Round(time.Millisecond), l.LongestGap.Round(time.Millisecond))
 	}
 	_ = t.Flush() // into memory
 	b.WriteString("\n")
@@ -127,7 +128,11 @@ func curve(values []float64) string {
 	}
 	blocks := []rune("▁▂▃▄▅▆▇█")
 	var b strings.Builder
-	for _, v := range values {
+	for pair := range slices.Chunk(values, 2) {
+		v := pair[len(pair)-1]
+		if len(pair) == 2 {
+			v = (pair[0] + pair[1]) / 2
+		}
 		if v <= 0 {
 			b.WriteRune(' ')
 			continue

@@ -1,0 +1,83 @@
+# `make help` lists the targets.
+
+SHELL := /bin/sh
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X main.version=$(VERSION)
+STATICCHECK := v0.8.2
+SCHEDULES ?= 1000000
+FUZZTIME ?= 20s
+
+# Packages whose tests watch real processes and their timing: one at a time, so that a machine with two
+# cores does not make a failover look slow.
+TIMED = ./agent/... ./cmd/... ./dashboard/... ./drill/... ./etcd/... ./proxy/... ./redis/...
+SIM = ./failover/sim/...
+E2E = $(if $(wildcard e2e/*.go),./e2e/...)
+PURE = . ./cluster/... ./resp/... ./command/... ./failover ./history/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test ci tools fmt vet lint modules sim bench fuzz generate clean need-go need-redis
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+need-go:
+	@.ci/need go
+
+need-redis:
+	@.ci/need redis
+
+build: need-go ## build ./bin/understudy
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/understudy ./cmd/understudy
+
+demo: build need-redis ## kill a primary under load and see what clients see; under a minute
+	@bin/understudy demo
+
+tools: ## install what the tests need: redis-server and the clients of other languages
+	@.ci/need redis sentinel php python ruby
+
+# The sim and the processes are timed, so what is compiled for them is compiled before.
+test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, with the race detector
+	@go build -race ./...
+	@go test -race $(PURE)
+	@go test $(SIM)
+	@go test -race -p 1 $(TIMED) $(E2E)
+
+# Ends with go test, and says nothing after it.
+ci: need-go fmt vet lint modules test ## everything that a change must pass; what .ci/run runs
+
+fmt: need-go
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w on:" $$files; exit 1; }
+
+vet: need-go
+	@go vet ./...
+
+lint: need-go bin/staticcheck-$(STATICCHECK)
+	@bin/staticcheck-$(STATICCHECK) ./...
+
+bin/staticcheck-$(STATICCHECK):
+	@GOBIN=$(CURDIR)/bin go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
+	@mv bin/staticcheck $@
+
+modules: need-go
+	@go mod tidy -diff
+	@go mod verify >/dev/null
+
+sim: build ## SCHEDULES simulated schedules (a million); prints a seed that fails
+	@bin/understudy sim --schedules $(SCHEDULES)
+
+bench: need-go ## Understudy, Redis Sentinel and a direct connection side by side; under four minutes
+	@.ci/need redis sentinel
+	@go run ./bench
+
+fuzz: need-go ## every fuzz target for FUZZTIME (20s)
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+generate: need-go ## write generated files anew: docs/cli.md and the command table
+	@go generate ./...
+
+clean: ## remove what was built
+	@rm -rf bin
