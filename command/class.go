@@ -63,6 +63,8 @@ func classify(i *Info) Class { return classes[i.Name] }
 var classes = map[string]Class{
 	"auth": Session, "hello": Session, "select": Session, "reset": Session, "quit": Session,
 	"client|setname": Session, "client|getname": Session, "client|setinfo": Session,
+	// The number by which the client knows itself has to outlive a failover.
+	"client|id": Session,
 
 	"blpop": Blocking, "brpop": Blocking, "blmove": Blocking, "blmpop": Blocking, "brpoplpush": Blocking,
 	"bzpopmin": Blocking, "bzpopmax": Blocking, "bzmpop": Blocking,
@@ -78,7 +80,7 @@ var classes = map[string]Class{
 	"client|no-evict": Dedicated, "client|no-touch": Dedicated, "client|capa": Dedicated,
 	"client|import-source": Dedicated,
 	// These tell about the connection itself, so it must be the client's own.
-	"client|id": Dedicated, "client|info": Dedicated, "client|trackinginfo": Dedicated, "client|getredir": Dedicated,
+	"client|info": Dedicated, "client|trackinginfo": Dedicated, "client|getredir": Dedicated,
 	// A subcommand that we do not know may set anything on the connection.
 	"client": Dedicated,
 	// The server reads them while a script runs, but not when they stand behind

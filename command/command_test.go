@@ -84,7 +84,7 @@ func TestClassesAreOfCommandsThatExist(t *testing.T) {
 		want Class
 	}{
 		{"GET k", Shared}, {"PUBLISH c m", Shared}, {"CONFIG SET a b", Shared}, {"CLUSTER INFO", Shared}, {"CLUSTER SLOTS", Shared},
-		{"HELLO 3", Session}, {"CLIENT SETINFO LIB-NAME x", Session}, {"SUBSCRIBE c", PubSub}, {"WATCH k", Transaction},
+		{"HELLO 3", Session}, {"CLIENT ID", Session}, {"CLIENT SETINFO LIB-NAME x", Session}, {"SUBSCRIBE c", PubSub}, {"WATCH k", Transaction},
 		{"MONITOR", Dedicated}, {"CLIENT NEWTHING", Dedicated}, {"SCRIPT KILL", Dedicated},
 		{"SHUTDOWN", Refused}, {"CLUSTER NEWTHING", Refused}, {"CLUSTER RESET", Refused}, {"CLIENT UNPAUSE", Refused},
 		{"BLPOP k 0", Blocking}, {"WAIT 1 0", Blocking}, {"WAITAOF 1 1 0", Blocking},
