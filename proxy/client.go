@@ -205,6 +205,10 @@ func (l *loop) local(c *client, reply []byte) {
 func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	info := command.Lookup(args)
 	if info == nil {
+		if command.CrossProtocol(args) {
+			l.quit(c)
+			return true
+		}
 		return l.ordinary(c, nil, args, frame)
 	}
 	switch info.Class {
