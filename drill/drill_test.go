@@ -35,6 +35,7 @@ func mustRun(t *testing.T, o Options) Result {
 }
 
 func TestRunPassesWhenClientsSeeNothing(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t)
 	g.onSwitchover = func() int {
 		g.change(func(s *Status) {
@@ -123,6 +124,7 @@ func checkCleaned(t *testing.T, g *fakeGroup) {
 
 // The replica is cut off before the load: all that the primary acks dies with it.
 func TestRunReportsWritesThatACrashLost(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t)
 	c := newClient(g.servers[1].addr)
 	defer c.Close()
@@ -142,6 +144,7 @@ func TestRunReportsWritesThatACrashLost(t *testing.T) {
 }
 
 func TestDirectLaneMeetsReadonlyAfterTheCrash(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t)
 	g.promoteWhenDead()
 	o := options(g)
@@ -172,6 +175,7 @@ func TestDirectLaneMeetsReadonlyAfterTheCrash(t *testing.T) {
 }
 
 func TestHangPrimaryIsContinuedAtTheEnd(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t)
 	o := options(g)
 	o.Fault, o.MaxErrors = "hang-primary", 1_000_000
@@ -191,6 +195,7 @@ func TestHangPrimaryIsContinuedAtTheEnd(t *testing.T) {
 }
 
 func TestRunIsInconclusiveWhenNothingChanged(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t)
 	g.onSwitchover = func() int { return http.StatusOK } // says yes and does nothing
 	o := options(g)
@@ -202,6 +207,7 @@ func TestRunIsInconclusiveWhenNothingChanged(t *testing.T) {
 }
 
 func TestRunIsInconclusiveWhenTheFaultIsRefused(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t) // whose switchover answers 409
 	o := options(g)
 	r := mustRun(t, o)
@@ -211,6 +217,7 @@ func TestRunIsInconclusiveWhenTheFaultIsRefused(t *testing.T) {
 }
 
 func TestRunRefusesAGroupThatIsNotAvailable(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t)
 	g.change(func(s *Status) { s.State = cluster.GroupDegraded })
 	_, err := Run(t.Context(), options(g))
@@ -221,6 +228,7 @@ func TestRunRefusesAGroupThatIsNotAvailable(t *testing.T) {
 }
 
 func TestKillRefusesAPidThatIsNotTheNodes(t *testing.T) {
+	t.Parallel()
 	g := startGroup(t)
 	stranger := exec.Command("sleep", "60")
 	if err := stranger.Start(); err != nil {

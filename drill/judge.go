@@ -142,7 +142,17 @@ func figuresOf(entries []entry, loadFrom, faultAt time.Duration, surviving histo
 	if rto, ok := history.RTO(timed, faultAt, p99); ok {
 		f.RTOMs = msPtr(rto)
 	}
+	from, to, _ := longestGap(entries, faultAt, f.settledBy(faultAt))
+	f.FailoverGapMs = ms(to - from)
 	return f
+}
+
+// settledBy is when the failover was over for these clients: never, if they did not recover.
+func (f Figures) settledBy(faultAt time.Duration) time.Duration {
+	if f.RTOMs == nil {
+		return 1<<63 - 1
+	}
+	return faultAt + time.Duration(*f.RTOMs*float64(time.Millisecond)) + history.Settled
 }
 
 // maxErrorTexts bounds the table of errors; what comes after it is counted together.

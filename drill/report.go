@@ -16,10 +16,8 @@ import (
 var reportPage string
 
 var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"ms":    formatMs,
-	"never": func(v *float64) bool { return v == nil },
-	"ptr":   func(v *float64) float64 { return *v },
-	"join":  strings.Join,
+	"ms":  formatMs,
+	"ptr": func(v *float64) float64 { return *v },
 }).Parse(reportPage))
 
 // reportView is what the page shows.
@@ -46,11 +44,8 @@ type reportCell struct {
 }
 
 type reportChart struct {
-	Lane         string
-	Near, Whole  template.HTML // around the fault, and the whole run
-	Failures     int
-	NearFromTo   string
-	LatencyScale string
+	Lane        string
+	Near, Whole template.HTML // around the fault, and the whole run
 }
 
 type reportErrors struct {
@@ -95,7 +90,7 @@ func (r Result) Headline() string {
 	if r.Verdict == Inconclusive {
 		return "This run says nothing about the group: " + strings.Join(r.Reasons, "; ") + "."
 	}
-	s := fmt.Sprintf("Writes paused for %s; the application saw %s, and %s.", formatMs(r.WriteGapMs),
+	s := fmt.Sprintf("Writes paused for %s; the application saw %s, and %s.", formatMs(r.FailoverGapMs),
 		plural(r.Errors, "no error", "error", "errors"), lostPhrase(r.Lost, r.Acked))
 	if r.Unknown > 0 {
 		s += fmt.Sprintf(" %s answered with “outcome unknown”.", plural(r.Unknown, "", "write was", "writes were"))
@@ -154,7 +149,10 @@ func (r Result) rows() []reportRow {
 		return out
 	}
 	return []reportRow{
-		row("Longest gap between acked writes", "nothing could be written for that long", func(l Lane) reportCell {
+		row("Longest gap between acked writes in the failover", "nothing could be written for that long", func(l Lane) reportCell {
+			return reportCell{formatMs(l.FailoverGapMs), l.FailoverGapMs > r.Thresholds.RTOMs}
+		}),
+		row("Longest gap between acked writes in the whole run", "also counts pauses of this machine", func(l Lane) reportCell {
 			return reportCell{formatMs(l.WriteGapMs), l.WriteGapMs > r.Thresholds.RTOMs}
 		}),
 		row("Longest gap between reads", "", func(l Lane) reportCell {
@@ -198,13 +196,26 @@ func (r Result) charts() []reportChart {
 		failing += d
 	}
 	for _, l := range r.plot.Lanes {
-		c := chart{lane: l, bucketMs: r.plot.BucketMs, faultMs: r.FaultAtMs, failingMs: failing}
+		c := chart{lane: l, bucketMs: r.plot.BucketMs, faultMs: r.FaultAtMs, failingMs: failing, slowest: r.slowest()}
 		near := r.nearWindow()
 		charts = append(charts, reportChart{
 			Lane: l.Name, Near: c.draw(near), Whole: c.draw(window{0, r.Parameters.DurationMs}),
 		})
 	}
 	return charts
+}
+
+// slowest is the power of ten above the slowest answer of all lanes, from 10 ms.
+func (r Result) slowest() float64 {
+	top := 10.0
+	for _, l := range r.plot.Lanes {
+		for _, p := range l.Buckets {
+			for p.MaxMs > top {
+				top *= 10
+			}
+		}
+	}
+	return top
 }
 
 // window is a stretch of the run in milliseconds from the start of the load.
@@ -217,6 +228,7 @@ type chart struct {
 	bucketMs  float64
 	faultMs   float64
 	failingMs float64
+	slowest   float64 // ms: the top of the latency scale, a power of ten, the same for all lanes
 }
 
 // Sizes of a chart in SVG units; the page scales it.
@@ -226,11 +238,9 @@ const (
 	latencyTop             = 182.0
 	latencyHeight          = 110.0
 	chartHeight            = 322.0
-	latencyLeast           = 0.1    // ms: the bottom of the scale
-	latencyMost            = 10_000 // ms: the top
-	plotWidth              = chartWidth - chartLeft - 8
-	failureShare           = 0.3 // of countHeight, kept for failures when there are any
-	secondsOfTick          = 0.5
+	latencyLeast           = 0.1                         // ms: the bottom of the scale
+	plotWidth              = chartWidth - chartLeft - 18 // room for half a label of the time axis
+	failureShare           = 0.3                         // of countHeight, kept for failures when there are any
 	ticksAtMost            = 14
 	failuresVisibleAtLeast = 3.0 // units: one error among fifty answers must not vanish
 )
@@ -303,11 +313,14 @@ func (c chart) drawCounts(b *strings.Builder, x func(float64) float64, first, la
 
 func (c chart) drawLatency(b *strings.Builder, x func(float64) float64, first, last int) {
 	y := func(v float64) float64 {
-		v = min(latencyMost, max(latencyLeast, v))
-		return latencyTop + latencyHeight - math.Log10(v/latencyLeast)/math.Log10(latencyMost/latencyLeast)*latencyHeight
+		v = min(c.slowest, max(latencyLeast, v))
+		return latencyTop + latencyHeight - math.Log10(v/latencyLeast)/math.Log10(c.slowest/latencyLeast)*latencyHeight
 	}
-	for v := latencyLeast; v <= latencyMost; v *= 10 {
-		text := fmt.Sprintf("%g ms", v)
+	for v := latencyLeast; v < c.slowest*2; v *= 10 {
+		text := fmt.Sprintf("%.1g ms", v)
+		if v > 9 {
+			text = fmt.Sprintf("%.0f ms", v)
+		}
 		if v >= 999 {
 			text = fmt.Sprintf("%g s", math.Round(v/1000))
 		}

@@ -41,6 +41,9 @@ type Figures struct {
 	StaleReads int     `json:"stale_reads"` // where reads must not be stale: everywhere but on the reader endpoint
 	WriteGapMs float64 `json:"write_gap_ms"`
 	ReadGapMs  float64 `json:"read_gap_ms"`
+	// FailoverGapMs is the longest time without an acked write that touches the time from the fault
+	// until a second after recovery: a pause of the machine at another time is in WriteGapMs only.
+	FailoverGapMs float64 `json:"failover_gap_ms"`
 
 	Operations       int            `json:"operations"`
 	Reads            int            `json:"reads"` // that succeeded
@@ -300,7 +303,7 @@ type namedFigure struct {
 func (r Result) figureList() []namedFigure {
 	n := func(v int) *float64 { f := float64(v); return &f }
 	return []namedFigure{
-		{"rto_ms", r.RTOMs}, {"write_gap_ms", &r.WriteGapMs}, {"read_gap_ms", &r.ReadGapMs}, {"redundancy_ms", r.RedundancyMs},
+		{"rto_ms", r.RTOMs}, {"failover_gap_ms", &r.FailoverGapMs}, {"write_gap_ms", &r.WriteGapMs}, {"read_gap_ms", &r.ReadGapMs}, {"redundancy_ms", r.RedundancyMs},
 		{"p50_ms", &r.P50Ms}, {"p99_ms", &r.P99Ms},
 		{"acked", n(r.Acked)}, {"lost", n(r.Lost)}, {"duplicated", n(r.Duplicated)}, {"unknown", n(r.Unknown)},
 		{"errors", n(r.Errors)}, {"stale_reads", n(r.StaleReads)},

@@ -26,8 +26,8 @@ func (r *run) markLane(name string, entries []entry, f Figures, faultAt time.Dur
 	if first, ok := firstAfter(entries, faultAt, entry.failed); ok {
 		r.mark(first.Returned, who, "first error: %s", first.Failure)
 	}
-	if from, to, ended := longestGap(entries, faultAt); to > from {
-		r.mark(from, who, "last acked write before the longest gap (%.1f ms)", ms(to-from))
+	if from, to, ended := longestGap(entries, faultAt, f.settledBy(faultAt)); to > from {
+		r.mark(from, who, "last acked write before the failover's longest gap (%.1f ms)", ms(to-from))
 		if ended {
 			r.mark(to, who, "first acked write after it")
 		}
@@ -46,9 +46,9 @@ func firstAfter(entries []entry, at time.Duration, is func(entry) bool) (first e
 	return first, ok
 }
 
-// longestGap finds the longest time without an acked write that ended after the fault; ended is false
-// when it lasted until the last operation.
-func longestGap(entries []entry, faultAt time.Duration) (from, to time.Duration, ended bool) {
+// longestGap finds the longest time without an acked write among those that ended after the fault and
+// began before until; ended is false when it lasted until the last operation.
+func longestGap(entries []entry, faultAt, until time.Duration) (from, to time.Duration, ended bool) {
 	var acks []time.Duration
 	last := faultAt
 	for _, e := range entries {
@@ -60,12 +60,12 @@ func longestGap(entries []entry, faultAt time.Duration) (from, to time.Duration,
 	slices.Sort(acks)
 	before := time.Duration(0)
 	for _, at := range acks {
-		if at >= faultAt && before > 0 && at-before > to-from {
+		if at >= faultAt && before > 0 && before < until && at-before > to-from {
 			from, to, ended = before, at, true
 		}
 		before = at
 	}
-	if before > 0 && last-before > to-from {
+	if before > 0 && before < until && last-before > to-from {
 		from, to, ended = before, last, false
 	}
 	return from, to, ended
