@@ -129,10 +129,8 @@ func (m *Machine) canTakeOver(id cluster.NodeID) (int64, string) {
 	if !t.current {
 		return 0, "it has not caught up yet"
 	}
-	for _, a := range m.in.Local.Replicas {
-		if a.Node == id {
-			return a.Offset, ""
-		}
+	if ack, online := m.in.Local.acked(id); online {
+		return ack, ""
 	}
 	return 0, "it is not connected to the primary"
 }

@@ -232,15 +232,14 @@ func (m *Machine) track() {
 			t = &replicaTrack{goneAt: m.in.Now}
 			d.replicas[id] = t
 		}
-		i := slices.IndexFunc(l.Replicas, func(r ReplicaAck) bool { return r.Node == id && r.Online })
-		if i < 0 {
+		ack, online := l.acked(id)
+		if !online {
 			if t.online {
 				t.goneAt = m.in.Now
 			}
 			t.online, t.current = false, false
 			continue
 		}
-		ack := l.Replicas[i].Offset
 		if !t.online {
 			*t = replicaTrack{online: true, need: l.Position.Offset, needAt: m.in.Now}
 		}
@@ -248,6 +247,17 @@ func (m *Machine) track() {
 			t.current, t.need, t.needAt = true, l.Position.Offset, m.in.Now
 		}
 	}
+}
+
+// acked is what the replica has acknowledged. A primary may list one replica twice: a connection that
+// has died unnoticed beside the one that replaced it.
+func (l Local) acked(id cluster.NodeID) (offset int64, online bool) {
+	for _, r := range l.Replicas {
+		if r.Node == id && r.Online {
+			offset, online = max(offset, r.Offset), true
+		}
+	}
+	return offset, online
 }
 
 // keeps reports whether the replica should be in the rule. One that is in it already stays until it
@@ -313,8 +323,8 @@ func (m *Machine) changeJointly(target cluster.Rule) *cluster.Rule {
 		return nil
 	}
 	have := 0
-	for _, r := range l.Replicas {
-		if r.Online && r.Offset >= j.mark && slices.Contains(target.Voters, r.Node) {
+	for _, v := range target.Voters {
+		if ack, online := l.acked(v); online && ack >= j.mark {
 			have++
 		}
 	}

@@ -72,7 +72,8 @@ type Local struct {
 	Following cluster.NodeID // "" when it follows nobody that is a node
 	Replicas  []ReplicaAck   // a primary's connected replicas
 	Seen      cluster.Epoch  // the highest epoch kept on this node's disk
-	Intact    bool           // the data set is the one that this node last ran with
+	Intact    bool           // the data set is all that this node's last run had
+	Short     bool           // it is that, but for the newest writes: the machine lost power before they were on disk
 }
 
 // ReplicaAck is a primary's view of one replica.
@@ -219,4 +220,31 @@ const (
 	MutationChallengerEarly           // a challenger waits T/2 only
 	MutationServeBeforeStore          // writes are accepted before the lineage is in the store
 	MutationSwitchoverNoWait          // a switchover does not wait for equal offsets
+
+	// The rules below are the shells': the simulator's models of the agent and the proxy read them.
+	MutationTickerPermit         // the proxy looks at the permit now and then instead of at each write
+	MutationRedisOutlives        // redis-server outlives its agent, unfenced
+	MutationReadUncommitted      // reads show what is not committed yet
+	MutationNoBarrier            // the first reads after a failover do not wait for a commit
+	MutationDemandAtIssue        // a commit is judged by the rules of when it was sent
+	MutationIntactIsData         // any data set on disk counts as all that the last run had
+	MutationDemotionKeepsClients // a demoted server goes on answering its clients' reads
+	mutations                    // how many there are
 )
+
+var mutationNames = [mutations]string{
+	"none", "deadline-from-ack", "offset-only", "priority-first", "rule-before-store", "no-quorum", "no-revoke",
+	"challenger-early", "serve-before-store", "switchover-no-wait", "ticker-permit", "redis-outlives",
+	"read-uncommitted", "no-barrier", "demand-at-issue", "intact-is-data", "demotion-keeps-clients",
+}
+
+func (m Mutation) String() string { return mutationNames[m] }
+
+// Mutations returns every known-wrong rule.
+func Mutations() []Mutation {
+	var all []Mutation
+	for m := MutationNone + 1; m < mutations; m++ {
+		all = append(all, m)
+	}
+	return all
+}
