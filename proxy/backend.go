@@ -19,13 +19,16 @@ type laneKey struct {
 // backend is one connection to a redis-server. Its replies come in the order of its requests.
 type backend struct {
 	conn
-	key      laneKey
-	scan     resp.ReplyScanner
-	setup    int    // replies to our own session commands that are still to come
-	setupErr []byte // the first of them that was an error
-	stream   uint64 // bytes handed to the connection in its whole life
-	inflight fifo
-	retireAt time.Duration // no new requests; closed then, or when the last reply has come
+	key       laneKey
+	scan      resp.ReplyScanner
+	setup     int           // replies to our own session commands that are still to come
+	setupErr  []byte        // the first of them that was an error
+	id        uint64        // of the connection, among all that this proxy ever made
+	batch     *batch        // open in this turn
+	batchFrom time.Duration // no batches before
+	stream    uint64        // bytes handed to the connection in its whole life
+	inflight  fifo
+	retireAt  time.Duration // no new requests; closed then, or when the last reply has come
 
 	client  *client                                 // whose it is alone; nil: shared, or the proxy's own
 	onReply func(l *loop, b *backend, reply []byte) // of the proxy's own connections
@@ -50,6 +53,8 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 		return nil, err
 	}
 	l.backends++
+	l.opened++
+	b.id = l.opened
 	switch {
 	case key.proto == 3 && key.pass != "":
 		b.prepare("HELLO", "3", "AUTH", defaultUser(key.user), key.pass)
@@ -95,15 +100,6 @@ func (l *loop) lane(key laneKey) (*backend, error) {
 	return b, nil
 }
 
-// put hands the request's bytes to the connection.
-func (l *loop) put(b *backend, r *request) {
-	b.out = append(b.out, r.frame...)
-	b.stream += uint64(len(r.frame))
-	r.after0 = b.stream
-	b.inflight.push(r)
-	l.touch(&b.conn)
-}
-
 func (b *backend) need() int { return b.scan.Need() }
 
 // received splits what arrived into replies.
@@ -141,6 +137,8 @@ func (b *backend) reply(l *loop, reply []byte) {
 	case resp.IsPush(reply):
 	case b.inflight.n == 0:
 		l.drop(&b.conn, errPeerClosed) // a reply to nothing: never guess whose it is
+	case b.inflight.at(0).group != nil:
+		l.executed(b, b.inflight.at(0), reply)
 	default:
 		r := b.inflight.pop()
 		if r == swallow {
@@ -166,6 +164,7 @@ func (b *backend) lost(l *loop, err error) {
 		b.onLost(l, err)
 		return
 	}
+	l.endBatch(b)
 	requests := b.inflight.take()
 	if b.client != nil {
 		l.dedicatedLost(b.client, b, requests)
@@ -176,7 +175,19 @@ func (b *backend) lost(l *loop, err error) {
 	}
 	for _, r := range requests {
 		// A frame of which the last byte was not written cannot have been executed.
-		l.orphan(r, r.after0 <= b.written)
+		executed := r.after0 <= b.written
+		if r.group == nil {
+			l.orphan(r, executed)
+			continue
+		}
+		for _, m := range r.group.members {
+			if executed {
+				l.wonder(m, false)
+			} else {
+				l.again(m)
+			}
+		}
+		l.free(r)
 	}
 }
 

@@ -25,8 +25,9 @@ type committer struct {
 	step     step
 	epoch    cluster.Epoch
 	offset   int64 // of the primary when the round began
-	count    int64 // what WAIT said
 	retryAt  time.Duration
+	nudger   *backend // see nudge
+	nudgeAt  time.Duration
 }
 
 // step is what a round waits for.
@@ -40,8 +41,9 @@ const (
 )
 
 // waitFor bounds one WAIT: an answer that too few replicas have the writes is no loss, the next
-// round asks again.
-const waitFor = 100 * time.Millisecond
+// round asks again. A server asks its replicas once, when WAIT begins: a replica that arrives later,
+// after a change of primary, is only asked by the next WAIT.
+const waitFor = 5 * time.Millisecond
 
 // add takes a reply that must not be given before its effects are safe.
 func (c *committer) add(r *request, reply []byte) {
@@ -56,7 +58,11 @@ func (c *committer) add(r *request, reply []byte) {
 // start begins a round when replies wait and the primary may ack.
 func (c *committer) start() {
 	l := c.l
-	if c.covered > 0 || c.answered.n == 0 || l.now >= l.acking {
+	if c.covered > 0 {
+		c.nudge()
+		return
+	}
+	if c.answered.n == 0 || l.now >= l.acking {
 		return
 	}
 	if l.now < c.retryAt {
@@ -73,10 +79,37 @@ func (c *committer) start() {
 	}
 	c.covered, c.epoch, c.offset, c.step = c.answered.n, l.writer.Epoch, 0, stepOffset
 	l.count.rounds++
+	c.nudgeAt = l.now + waitFor + time.Millisecond
+	l.wakeAt(c.nudgeAt)
 	c.b.out = resp.AppendCommand(c.b.out, "ROLE")
 	c.b.out = appendWait(c.b.out, l.demand.Least, waitFor)
 	l.touch(&c.b.conn)
 }
+
+// nudge wakes a server that has nothing else to do: an idle one looks at the timeouts of WAIT ten
+// times a second only.
+func (c *committer) nudge() {
+	l := c.l
+	if l.now < c.nudgeAt {
+		l.wakeAt(c.nudgeAt)
+		return
+	}
+	c.nudgeAt = l.now + waitFor
+	l.wakeAt(c.nudgeAt)
+	if c.nudger == nil || c.nudger.closed || c.nudger.key.node != l.writer.Node {
+		b, err := l.open(laneKey{node: l.writer.Node}, &backend{onReply: ignore, onLost: func(*loop, error) {}})
+		if err != nil {
+			return
+		}
+		c.nudger = b
+	}
+	c.nudger.raw(ping)
+	l.touch(&c.nudger.conn)
+}
+
+var ping = resp.AppendCommand(nil, "PING")
+
+func ignore(*loop, *backend, []byte) {}
 
 func appendWait(dst []byte, replicas int, d time.Duration) []byte {
 	return resp.AppendCommand(dst, "WAIT", strconv.Itoa(replicas), strconv.FormatInt(d.Milliseconds(), 10))
@@ -244,11 +277,14 @@ func (c *committer) decide(r *request) {
 		r.epoch, r.replid, r.offset = l.writer.Epoch, l.writer.ReplID, 0
 		c.answered.push(r)
 	case failover.FateUnknown:
-		if !r.write || r.idem {
+		switch {
+		case r.batch > 0:
+			l.wonder(r, true)
+		case !r.write || r.idem:
 			l.again(r)
-			return
+		default:
+			l.unknown(r)
 		}
-		l.unknown(r)
 	}
 }
 

@@ -93,7 +93,8 @@ func (c *conn) feed(l *loop) {
 // room returns free space behind what is buffered: as much as the owner still needs, so that a big
 // value is copied once.
 func (c *conn) room() []byte {
-	want := max(c.owner.need(), 16<<10)
+	// What a client says that it will send is not yet a reason to make room for all of it.
+	want := min(max(c.owner.need(), 16<<10), 1<<20)
 	if cap(c.in)-len(c.in) < want {
 		grown := make([]byte, len(c.in), max(2*cap(c.in), len(c.in)+want))
 		copy(grown, c.in)

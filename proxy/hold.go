@@ -215,5 +215,6 @@ func (l *loop) expireSent(shut bool, since time.Duration) {
 			l.drop(&c.ded.conn, errPeerClosed)
 		}
 	}
+	l.settleDoubts(len(l.doubts), nil)
 	l.commits.giveUp()
 }

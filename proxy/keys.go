@@ -43,6 +43,7 @@ func (l *loop) classify(r *request, args [][]byte) {
 		r.write, r.wide = true, true // a module's, or a newer server's: assume the worst
 		return
 	}
+	r.arity = info.Arity >= 0 && len(args) == info.Arity || info.Arity < 0 && len(args) >= -info.Arity
 	reads := info.Flags&command.ReadOnly != 0
 	r.write = info.Flags&command.Write != 0 || info.Script() || info.Name == "publish" || info.Name == "spublish"
 	if !reads && !r.write {

@@ -63,6 +63,15 @@ type loop struct {
 	splits   int    // clients of the split endpoint
 	orders   uint64 // numbers requests in the order in which they were first sent
 
+	opened    uint64 // counts connections to redis-servers
+	channel   string // on which batches publish their numbers
+	line      []byte
+	batches   uint64
+	batching  []*backend
+	witnesses map[cluster.NodeID]*witness
+	doubts    []doubt
+	ledSince  time.Duration // when the present primary was first heard of
+
 	commits committer
 	keys    keyTable
 	tracker tracker
@@ -76,7 +85,7 @@ type word struct {
 
 // counts are added to the metrics once a turn.
 type counts struct {
-	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, replicaReads, leadReads uint64
+	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, resolved, replicaReads, leadReads uint64
 }
 
 // scratchSize is what one read may take: a full socket buffer of small requests.
@@ -90,7 +99,8 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	l := &loop{
 		opts: opts, log: opts.Logger, clock: opts.Clock, metrics: m, poll: p, gate: failover.NewGate(),
 		doors: map[int]door{}, scratch: make([]byte, scratchSize), clients: map[*client]struct{}{},
-		lanes: map[laneKey]*backend{},
+		lanes: map[laneKey]*backend{}, channel: newChannel(), line: make([]byte, 0, 128),
+		witnesses: map[cluster.NodeID]*witness{},
 	}
 	l.keys.init(maphash.MakeSeed())
 	l.commits.l, l.tracker.l = l, l
@@ -145,6 +155,7 @@ func (l *loop) turn() error {
 	l.listenToAgents()
 	l.expire()
 	l.reap()
+	l.askWitness()
 	l.drain()
 	l.commits.start()
 	l.tracker.start()
@@ -156,6 +167,7 @@ func (l *loop) turn() error {
 // settle writes what the turn produced, and lets clients that had to wait go on.
 func (l *loop) settle() {
 	for len(l.flushing) > 0 || len(l.resuming) > 0 {
+		l.endBatches()
 		for i := 0; i < len(l.flushing); i++ {
 			l.flush(l.flushing[i])
 		}
@@ -238,7 +250,7 @@ func (l *loop) refresh() {
 		l.log.Info("primary changed", "epoch", l.writer.Epoch, "node", l.writer.Node)
 		l.keys.raiseBarrier()
 		l.tracker.reset()
-		l.coolTill = 0
+		l.coolTill, l.ledSince = 0, l.now
 	}
 	if l.writer.Epoch != before.Epoch || l.writer.Node != before.Node {
 		l.leaveOthers()
@@ -246,6 +258,7 @@ func (l *loop) refresh() {
 	if l.now < l.acking {
 		l.commits.resolve()
 	}
+	l.watchNodes()
 }
 
 // leaveOthers retires the connections to nodes that were the primary.
@@ -285,6 +298,7 @@ func (l *loop) report() {
 	m.unknown.Add(float64(n.unknown))
 	m.leaked.Add(float64(n.leaked))
 	m.timedOut.Add(float64(n.timedOut))
+	m.resolved.Add(float64(n.resolved))
 	m.rounds.Add(float64(n.rounds))
 	m.replicaReads.Add(float64(n.replicaReads))
 	m.onLead.Add(float64(n.leadReads))

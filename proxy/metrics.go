@@ -12,7 +12,7 @@ type metrics struct {
 	held, replayed       prometheus.Counter
 	unknown, leaked      prometheus.Counter
 	timedOut             prometheus.Counter
-	rounds               prometheus.Counter
+	rounds, resolved     prometheus.Counter
 	clients, holding     prometheus.Gauge
 	heldBytes            prometheus.Gauge
 	backends, epoch      prometheus.Gauge
@@ -39,6 +39,7 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		unknown:      counter("unknown_outcomes_total", "Writes answered with UNKNOWN: sent, and lost with the primary before their reply was safe."),
 		leaked:       counter("leaked_errors_total", "Errors of a failover that the hold was meant to hide and that reached a client."),
 		timedOut:     counter("hold_timeouts_total", "Requests answered with TRYAGAIN because no primary came in time."),
+		resolved:     counter("resolved_outcomes_total", "Writes in flight when a primary was lost whose outcome the new primary's log told."),
 		rounds:       counter("commit_rounds_total", "Group commits: rounds of ROLE and WAIT on the primary."),
 		clients:      gauge("clients", "Connections of clients."),
 		holding:      gauge("held_requests", "Requests that wait for a primary now."),

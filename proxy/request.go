@@ -25,6 +25,7 @@ type request struct {
 	sub    bool // answered by confirmations, not by a reply
 	null   bool // EXEC after a lost WATCH: answered with nil
 	tx     txPart
+	arity  bool // has as many words as the command takes
 	marked bool // counted in the table of pending writes
 	done   bool // reply is final and waits for the replies before it
 
@@ -34,6 +35,10 @@ type request struct {
 	order  uint64 // of its first sending; 0: not sent yet
 	reply  []byte
 	after0 uint64 // position in the backend's byte stream behind the frame
+
+	batch uint64 // number of the batch it was sent in; 0: alone
+	conn  uint64 // id of the connection it was sent on
+	group *batch // set in the stand-in of a whole batch
 
 	epoch   cluster.Epoch // under which it was sent
 	replid  string
@@ -94,13 +99,7 @@ func (q *fifo) take() []*request {
 
 // newRequest takes a request from the pool.
 func (l *loop) newRequest(c *client, info *command.Info, frame []byte) *request {
-	var r *request
-	if n := len(l.pool); n > 0 {
-		r = l.pool[n-1]
-		l.pool = l.pool[:n-1]
-	} else {
-		r = &request{}
-	}
+	r := l.spare()
 	r.c, r.info = c, info
 	r.frame = append(r.frame, frame...)
 	if c.tail == nil {
@@ -111,6 +110,16 @@ func (l *loop) newRequest(c *client, info *command.Info, frame []byte) *request 
 	c.tail = r
 	c.waiting++
 	l.count.requests++
+	return r
+}
+
+func (l *loop) spare() *request {
+	n := len(l.pool)
+	if n == 0 {
+		return &request{}
+	}
+	r := l.pool[n-1]
+	l.pool = l.pool[:n-1]
 	return r
 }
 

@@ -38,7 +38,9 @@ func (l *loop) route(r *request) {
 
 // mayWrite reports whether a request may be sent to the primary now: invariant 2, checked per
 // request.
-func (l *loop) mayWrite() bool { return l.writable && l.now < l.writer.Until && l.now >= l.coolTill }
+func (l *loop) mayWrite() bool {
+	return l.writable && l.now < l.writer.Until && l.now >= l.coolTill && len(l.doubts) == 0
+}
 
 // send forwards a request to the primary under its epoch.
 func (l *loop) send(b *backend, r *request) {
@@ -53,6 +55,7 @@ func (l *loop) send(b *backend, r *request) {
 	if r.heldAt != 0 {
 		l.metrics.holdSeconds.Observe((l.now - r.heldAt).Seconds())
 	}
+	r.conn = b.id
 	l.put(b, r)
 }
 
@@ -75,7 +78,7 @@ func (l *loop) routeToReplica(r *request) bool {
 		}
 		c.replicaLane = b
 	}
-	r.reader = true
+	r.reader, r.batch = true, 0
 	l.count.replicaReads++
 	l.put(b, r)
 	return true

@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/rand"
+	"strconv"
+	"time"
+
+	"understudy/cluster"
+	"understudy/resp"
+)
+
+// witness listens on one node for the numbers of the batches that it applies.
+type witness struct {
+	l       *loop
+	b       *backend
+	ready   bool
+	since   uint64            // batches with a higher number were sent while it listened
+	applied map[uint64]uint64 // by connection: the newest batch that the node has applied
+	asked   int               // doubts that the PING under way will settle
+}
+
+// doubt is a request of which it is open whether the log that lives on has it.
+type doubt struct {
+	r       *request
+	replied bool // r.reply is its reply
+	since   time.Duration
+}
+
+// doubtFor bounds how long a new primary's witness may take; its PING is answered within a
+// millisecond.
+const doubtFor = 100 * time.Millisecond
+
+func newChannel() string { return "understudy:" + rand.Text()[:12] }
+
+// watchNodes keeps a witness on every node that is up, while batches are made.
+func (l *loop) watchNodes() {
+	if l.demand.Least == 0 {
+		return
+	}
+	for i := range l.reads {
+		l.witnessOn(l.reads[i].Node)
+	}
+	if l.now < l.acking {
+		l.witnessOn(l.writer.Node)
+	}
+}
+
+func (l *loop) witnessOn(node cluster.NodeID) {
+	if w := l.witnesses[node]; w != nil && !w.b.closed {
+		return
+	}
+	w := &witness{l: l, applied: map[uint64]uint64{}}
+	b, err := l.open(laneKey{node: node}, &backend{onReply: w.reply, onLost: w.lost})
+	if err != nil {
+		return // its agent speaks again soon
+	}
+	b.raw(resp.AppendCommand(nil, "SUBSCRIBE", l.channel))
+	w.b = b
+	l.witnesses[node] = w
+}
+
+func (w *witness) reply(l *loop, _ *backend, reply []byte) {
+	switch {
+	case pushKind(reply) == "message":
+		w.note(reply)
+	case pushKind(reply) == "subscribe":
+		w.ready, w.since = true, l.batches
+	case reply[0] == '*' && w.asked > 0: // pong
+		n := w.asked
+		w.asked = 0
+		l.settleDoubts(n, w)
+	case reply[0] == '-':
+		l.drop(&w.b.conn, errPeerClosed)
+	}
+}
+
+// note reads a batch's mark out of a message: its last line.
+func (w *witness) note(reply []byte) {
+	text := bytes.TrimSuffix(reply, crlf)
+	text = text[bytes.LastIndexByte(text, '\n')+1:]
+	conn, number, ok := bytes.Cut(text, []byte(" "))
+	id, err := strconv.ParseUint(string(conn), 10, 64)
+	n, err2 := strconv.ParseUint(string(number), 10, 64)
+	if ok && err == nil && err2 == nil {
+		w.applied[id] = max(w.applied[id], n)
+	}
+}
+
+func (w *witness) lost(l *loop, _ error) {
+	w.ready, w.asked = false, 0
+}
+
+// wonder keeps a request until the new primary's witness can say what became of it.
+func (l *loop) wonder(r *request, replied bool) {
+	l.doubts = append(l.doubts, doubt{r, replied, l.now})
+}
+
+// askWitness starts to settle the doubts, once there is a primary that may ack.
+func (l *loop) askWitness() {
+	if len(l.doubts) == 0 || l.now >= l.acking {
+		return
+	}
+	w := l.witnesses[l.writer.Node]
+	if w == nil || !w.ready || l.now-max(l.doubts[0].since, l.ledSince) > doubtFor {
+		l.settleDoubts(len(l.doubts), nil)
+		return
+	}
+	l.wakeAt(l.now + doubtFor)
+	if w.asked == 0 {
+		// A message that the node sent before it answers a PING is read before the answer.
+		w.asked = len(l.doubts)
+		w.b.raw(resp.AppendCommand(nil, "PING"))
+		l.touch(&w.b.conn)
+	}
+}
+
+// settleDoubts decides the oldest n doubts by what the witness saw; nil: nobody saw anything.
+func (l *loop) settleDoubts(n int, w *witness) {
+	doubts := l.doubts[:n]
+	l.doubts = append([]doubt(nil), l.doubts[n:]...)
+	s, _ := l.gate.Node(l.writer.Node)
+	for _, d := range doubts {
+		r := d.r
+		known := w != nil && r.batch > w.since && r.epoch < l.writer.Epoch && s.Fork.Parent != "" && s.Fork.Parent == r.replid
+		switch {
+		case known && w.applied[r.conn] < r.batch:
+			l.count.resolved++
+			l.again(r)
+		case known && d.replied:
+			l.count.resolved++
+			r.epoch, r.replid, r.offset = l.writer.Epoch, l.writer.ReplID, 0
+			l.commits.answered.push(r)
+		case !r.write || r.idem:
+			l.again(r)
+		default:
+			l.unknown(r)
+		}
+	}
+}
