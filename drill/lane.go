@@ -92,12 +92,12 @@ func (l *lane) start(expected time.Duration) {
 	for i := range l.writers + l.readers {
 		w := newWorker(l, i, room)
 		l.workers = append(l.workers, w)
-		body := w.read
+		body, interval := w.read, time.Duration(paced)*time.Second/time.Duration(l.rate)
 		switch {
 		case i < consumers:
 			body = nil
 		case i < l.writers:
-			body = w.write
+			body, interval = w.write, interval*time.Duration(l.workload.operationsOfStep())
 		}
 		l.running.Go(func() {
 			defer w.close()
@@ -105,7 +105,7 @@ func (l *lane) start(expected time.Duration) {
 				w.consume()
 				return
 			}
-			w.pace(time.Duration(paced)*time.Second/time.Duration(l.rate), body)
+			w.pace(interval, body)
 		})
 	}
 }

@@ -53,7 +53,7 @@ type Options struct {
 	At       time.Duration // when the fault is injected, from the start of the load
 	Writers  int           // clients that write, default 8
 	Readers  int           // clients that only read, default 8; negative: none
-	Rate     int           // upper bound of ops/s over all clients of the understudy lane
+	Rate     int           // ops/s at most over all clients of the understudy lane; what is taken from the queue comes on top
 	Seed     uint64        // 0: taken from the clock, and reported
 
 	RTO       time.Duration // 0: the fault's default

@@ -191,11 +191,11 @@ func (r Result) nearWindow() window {
 
 func (r Result) charts() []reportChart {
 	var charts []reportChart
-	failing := 0.0
-	for _, d := range r.PhasesMs {
-		failing += d
-	}
-	for _, l := range r.plot.Lanes {
+	for i, l := range r.plot.Lanes {
+		failing := r.Parameters.DurationMs // never recovered
+		if i < len(r.Lanes) && r.Lanes[i].RTOMs != nil {
+			failing = *r.Lanes[i].RTOMs
+		}
 		c := chart{lane: l, bucketMs: r.plot.BucketMs, faultMs: r.FaultAtMs, failingMs: failing, slowest: r.slowest()}
 		near := r.nearWindow()
 		charts = append(charts, reportChart{
@@ -227,7 +227,7 @@ type chart struct {
 	lane      plotLane
 	bucketMs  float64
 	faultMs   float64
-	failingMs float64
+	failingMs float64 // from the fault until the lane had recovered
 	slowest   float64 // ms: the top of the latency scale, a power of ten, the same for all lanes
 }
 

@@ -43,6 +43,14 @@ func (m mix) consumers(writers int) int {
 	return max(1, writers/4)
 }
 
+// operationsOfStep is how many operations one step of a writer is.
+func (m mix) operationsOfStep() int {
+	if m.webhooks > 0 {
+		return 2 // stored, then queued
+	}
+	return 1
+}
+
 // Sizes of the workload's data.
 const (
 	products      = 200
@@ -246,7 +254,7 @@ func classify(kind history.Kind, err error) (o history.Outcome, failure string, 
 		}
 		return o, reply.Error(), true
 	case errors.As(err, &dial) && dial.Op == "dial":
-		return history.Error, "connect: " + cause(dial), false
+		return history.Error, dialCause(dial), false
 	case kind == history.Get:
 		return history.Error, cause(err), false
 	default:
@@ -269,6 +277,13 @@ func cause(err error) string {
 	default:
 		return err.Error()
 	}
+}
+
+func dialCause(e *net.OpError) string {
+	if e.Timeout() {
+		return fmt.Sprintf("connect: no answer within %v", dialTimeout)
+	}
+	return e.Err.Error() // says "connect:" itself
 }
 
 // unknown reports whether the client was told that the outcome is not known.
