@@ -80,7 +80,7 @@ func TestEveryCommandHasAnExampleThatParses(t *testing.T) {
 				continue
 			}
 			root := newRoot()
-			found, rest, err := root.Find(words[1:])
+			found, rest, err := root.Find(singleDash(words[1:]))
 			if err != nil {
 				t.Errorf("%s: the example %q: %v", c.CommandPath(), line, err)
 				continue

@@ -64,7 +64,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}()
 
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(singleDash(args))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
