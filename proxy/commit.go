@@ -283,7 +283,7 @@ func (c *committer) decide(r *request) {
 		case !r.write || r.idem:
 			l.again(r)
 		default:
-			l.unknown(r)
+			l.unknown(r, "answered, and not known to be in the new primary's log")
 		}
 	}
 }
@@ -293,6 +293,6 @@ func (c *committer) giveUp() {
 	c.covered, c.step = 0, stepIdle
 	for _, r := range c.answered.take() {
 		c.l.count.leaked++
-		c.l.unknown(r)
+		c.l.unknown(r, "answered, and no primary came to confirm it")
 	}
 }

@@ -347,7 +347,7 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 			if r.tx == txEnd {
 				c.endTx()
 			}
-			l.unknown(r)
+			l.unknown(r, "sent on a connection of its own, and not answered")
 		default:
 			l.unmark(r)
 			r.seq = 0

@@ -84,12 +84,17 @@ func (l *loop) orphan(r *request, executed bool) {
 		l.again(r)
 		return
 	}
-	l.unknown(r)
+	l.unknown(r, "sent alone, and not answered")
 }
 
-// unknown answers a write whose outcome cannot be known.
-func (l *loop) unknown(r *request) {
+// unknown answers a write whose outcome cannot be known, for the reason given.
+func (l *loop) unknown(r *request, why string) {
 	l.count.unknown++
+	name := "unknown"
+	if r.info != nil {
+		name = r.info.Name
+	}
+	l.log.Warn("a write in flight was lost with its primary", "command", name, "epoch", r.epoch, "reason", why)
 	l.deliver(r, []byte(errUnknown))
 }
 

@@ -102,7 +102,14 @@ func (l *loop) askWitness() {
 		return
 	}
 	w := l.witnesses[l.writer.Node]
-	if w == nil || !w.ready || l.now-max(l.doubts[0].since, l.ledSince) > doubtFor {
+	listening := w != nil && w.ready
+	oldest := l.doubts[0]
+	if oldest.r.epoch == l.writer.Epoch && !listening && l.now-oldest.since < l.opts.Hold {
+		// All connections broke and no agent has said why yet: a new epoch is on its way.
+		l.wakeAt(oldest.since + l.opts.Hold)
+		return
+	}
+	if !listening || l.now-max(oldest.since, l.ledSince) > doubtFor {
 		l.settleDoubts(len(l.doubts), nil)
 		return
 	}
@@ -110,7 +117,7 @@ func (l *loop) askWitness() {
 	if w.asked == 0 {
 		// A message that the node sent before it answers a PING is read before the answer.
 		w.asked = len(l.doubts)
-		w.b.raw(resp.AppendCommand(nil, "PING"))
+		w.b.raw(ping)
 		l.touch(&w.b.conn)
 	}
 }
@@ -122,7 +129,7 @@ func (l *loop) settleDoubts(n int, w *witness) {
 	s, _ := l.gate.Node(l.writer.Node)
 	for _, d := range doubts {
 		r := d.r
-		known := w != nil && r.batch > w.since && r.epoch < l.writer.Epoch && s.Fork.Parent != "" && s.Fork.Parent == r.replid
+		known := w != nil && r.batch > w.since && (r.epoch == l.writer.Epoch || s.Fork.Parent != "" && s.Fork.Parent == r.replid)
 		switch {
 		case known && w.applied[r.conn] < r.batch:
 			l.count.resolved++
@@ -133,8 +140,10 @@ func (l *loop) settleDoubts(n int, w *witness) {
 			l.commits.answered.push(r)
 		case !r.write || r.idem:
 			l.again(r)
+		case known:
+			l.unknown(r, "executed, and its reply was lost with the primary")
 		default:
-			l.unknown(r)
+			l.unknown(r, "nobody watched the new primary's log")
 		}
 	}
 }
