@@ -129,8 +129,14 @@ func loadConfig(file string, given *pflag.FlagSet) (config, error) {
 
 // decode reads the file's text into c. The error names the line, and for an unknown key the nearest
 // known one.
-func (c *config) decode(text []byte) error {
-	err := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(c)
+func (c *config) decode(text []byte) (err error) {
+	defer func() {
+		// Anchors in places where they make no sense have made the library crash.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("it is no YAML that makes sense (%v)", r)
+		}
+	}()
+	err = yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(c)
 	if err == nil || errors.Is(err, io.EOF) { // an empty file says nothing
 		return nil
 	}
