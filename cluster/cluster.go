@@ -196,7 +196,7 @@ type Lead struct {
 // Kept reports the epoch before Epoch whose whole log lives on under it, 0 when that is not known:
 // in a switchover everything that the old primary executed is in the new one's log.
 func (l Lead) Kept() Epoch {
-	if l.Kind == KindSwitchover {
+	if l.Kind == KindSwitchover && l.From != l.Holder { // its own log goes on, and no second node has it for that
 		return l.Epoch - 1
 	}
 	return 0

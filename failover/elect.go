@@ -66,7 +66,14 @@ func (m *Machine) elect() {
 	if m.lead.Holder == m.cfg.Self.Node {
 		kind = cluster.KindStart
 	}
-	m.sendClaim(cluster.Lead{Kind: kind, Cause: e.cause, From: m.lead.Holder})
+	from := m.lead.Holder
+	if !m.lead.Promoted && m.lead.From != "" {
+		from = m.lead.From // the last that served: an epoch without a promotion leaves no trace in any log
+	}
+	if winner == m.cfg.Self.Node && m.report().Short == e.epoch && m.report().Complete != e.epoch && reason == shortReason {
+		m.event("claims_short", reason)
+	}
+	m.sendClaim(cluster.Lead{Kind: kind, Cause: e.cause, From: from})
 }
 
 // candidate is a node whose log could be continued.
@@ -115,17 +122,33 @@ func (m *Machine) choose() (cluster.NodeID, string) {
 		fit = slices.DeleteFunc(fit, func(c candidate) bool { return c.whole && !c.placed })
 	}
 	if len(fit) == 0 {
-		return "", "no node is fit" + unfit
+		return m.lastResort(reports, "no node is fit"+unfit)
 	}
 	slices.SortStableFunc(fit, m.better)
 	if reason := m.complete(fit, revoked); reason != "" {
-		return "", reason + unfit
+		return m.lastResort(reports, reason+unfit)
 	}
 	// The last holder comes back with its log from disk: the replicas, if they can, are faster.
 	if fit[0].whole && m.in.Now-m.election.since < m.cfg.Profile.Window && len(reports) < len(m.cfg.Nodes) {
 		return "", "waits for the other nodes to answer" + unfit
 	}
 	return fit[0].Node, "the best is " + string(fit[0].Node)
+}
+
+const shortReason = "every node has answered, and none has all: the last holder's data set may lack what it had not yet written to disk when its machine lost power"
+
+// lastResort: when every node has answered and no log is whole, the last holder's data set from before
+// a power loss is the best that there will ever be.
+func (m *Machine) lastResort(reports map[cluster.NodeID]Report, reason string) (cluster.NodeID, string) {
+	if len(reports) < len(m.cfg.Nodes) {
+		return "", reason
+	}
+	for _, p := range m.cfg.Nodes {
+		if r := reports[p.Node]; r.Short > 0 && r.Short == m.election.epoch && r.Fit && r.Revoked >= m.election.epoch {
+			return p.Node, shortReason
+		}
+	}
+	return "", reason
 }
 
 // complete says what is missing before the best of fit surely holds every acked write; "" when
@@ -199,11 +222,25 @@ func (m *Machine) report() Report {
 		// The probe is older than our own revocation, whose result says where the log ended.
 		r.Position, r.Prev = m.election.own.Position, m.election.own.Prev
 	}
-	if m.lead.Holder == m.cfg.Self.Node && m.lead.State == cluster.LeadReleased && (l.Intact || l.Boot == m.lead.Boot) {
-		r.Complete = m.lead.Epoch
+	if m.servedLast() {
+		switch {
+		case l.Intact || l.Boot == m.lead.Boot || l.Boot != "" && l.Boot == m.ledBoot:
+			r.Complete = m.lead.Epoch
+		case l.Short:
+			r.Short = m.lead.Epoch
+		}
 	}
 	r.Fit, r.Reason = m.fit()
 	return r
+}
+
+// servedLast reports whether this node was the last that accepted writes, and has been fenced since:
+// it holds a lead that was released, or held the one before a lead that never came to a promotion.
+func (m *Machine) servedLast() bool {
+	if m.lead.Holder == m.cfg.Self.Node && m.lead.State == cluster.LeadReleased {
+		return true
+	}
+	return !m.lead.Promoted && m.lead.From == m.cfg.Self.Node
 }
 
 // fit says whether this node could be promoted, as far as its own server is concerned.

@@ -124,8 +124,8 @@ func (g *Gate) Fate(now time.Duration, r Receipt) Fate {
 		return FateCommit
 	case r.Epoch == k.Kept:
 		return FateKept
-	case r.Offset > 0 && k.Fork.ReplID == r.ReplID:
-		return FateCarried // the log goes on under a new epoch
+	case r.ReplID != "" && k.Fork.ReplID == r.ReplID:
+		return FateCarried // the same log goes on under a new epoch: all that was written to it is in it
 	case r.Offset > 0 && k.Fork.Parent == r.ReplID && r.Offset <= k.Fork.At:
 		return FateCarried
 	default:

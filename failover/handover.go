@@ -17,6 +17,8 @@ type handover struct {
 	pausing bool
 	paused  bool
 	demoted bool
+	until   time.Duration    // writes are paused until then at least
+	at      cluster.Position // where the log ended when both had all of it
 	moved   bool
 	base    int64 // the revision that the moved epoch replaces
 	failed  string
@@ -158,6 +160,7 @@ func (m *Machine) hand() {
 			wait = 0
 		}
 		h.pausing = m.do(Action{Kind: ActPause, Node: h.to, For: wait})
+		h.until = m.in.Now + wait + m.cfg.Profile.TTL
 	case !h.paused:
 		h.failed = "the pause had no answer"
 	case !h.demoted:
@@ -165,6 +168,10 @@ func (m *Machine) hand() {
 		// primary's status says that all of the epoch is kept.
 		m.writeUntil = 0
 		m.do(Action{Kind: ActRevoke, Epoch: m.lead.Epoch})
+	case m.in.Now >= h.until && m.cfg.Mutation != MutationSwitchoverNoWait:
+		// The pause may have ended before the demotion: what was written then is here only.
+		m.reply(h.request, Reply{Message: "the primary was demoted too late; this node takes the lead again"})
+		m.startRelease("switchover: demoted after the pause had ended")
 	default:
 		m.move()
 	}
@@ -192,7 +199,7 @@ func (m *Machine) move() {
 	next.Holder, next.Boot, next.Promoted = h.to, "", false
 	next.Kind, next.From, next.Cause = cluster.KindSwitchover, m.cfg.Self.Node, "requested"
 	next.Phases = map[string]float64{"pause": milliseconds(m.in.Now - h.since)}
-	next.Position = m.election.own.Position
+	next.Position = h.at
 	if m.cfg.Durability == cluster.DurabilitySync {
 		voters := []cluster.NodeID{m.cfg.Self.Node}
 		for _, v := range m.lead.Rule.Voters {

@@ -71,6 +71,7 @@ func (m *Machine) record() {
 		return
 	}
 	if m.lead.Promoted && m.writeUntil > m.in.Now {
+		m.ledBoot = m.lead.Boot
 		m.mode = modeLead
 		return
 	}

@@ -44,6 +44,8 @@ type Machine struct {
 	redisAt    time.Duration // when the newest change that we made to redis-server ended: older probes are void
 	following  cluster.NodeID
 	revoked    cluster.Epoch
+	ledBoot    string // the run of redis-server that was promoted last, while it has followed nobody since
+	refused    int64  // the newest revision of a record that was refused
 	persisted  cluster.Epoch
 	startAfter time.Duration // back-off between two starts of a server that will not live
 	starts     int
@@ -140,6 +142,13 @@ func (m *Machine) absorbStore() {
 	if !v.Known || v.Revision <= m.revision {
 		return
 	}
+	if v.Lead.Epoch < m.lead.Epoch {
+		if v.Revision > m.refused {
+			m.refused = v.Revision
+			m.event("store_went_back", fmt.Sprintf("the store shows epoch %d, epoch %d was seen: its record is refused; restore the store", v.Lead.Epoch, m.lead.Epoch))
+		}
+		return
+	}
 	m.adopt(v.Lead, v.Revision, v.SeenAt)
 }
 
@@ -204,6 +213,7 @@ func (m *Machine) redisDone(a Action, r Result) {
 			m.event("start_failed", r.Detail)
 		}
 	case ActFollow:
+		m.ledBoot = ""
 		if ok {
 			m.following = a.Node
 			m.event("following", fmt.Sprintf("follows %s under epoch %d", a.Node, a.Epoch))
@@ -218,7 +228,10 @@ func (m *Machine) redisDone(a Action, r Result) {
 	case ActPromote:
 		m.leading.promoted, m.leading.failed = r, !ok
 	case ActPause:
-		m.handover.paused, m.handover.failed = ok, r.Detail
+		m.handover.paused, m.handover.failed, m.handover.at = ok, r.Detail, r.Position
+		if m.cfg.Mutation == MutationSwitchoverNoWait {
+			m.handover.paused, m.handover.failed = true, ""
+		}
 	case ActKill:
 		m.following = ""
 	}
@@ -270,8 +283,8 @@ func (m *Machine) follow() {
 	if !m.in.Store.Known || m.stopping {
 		return
 	}
-	if m.lead.Epoch < m.in.Local.Seen && m.revision != 0 {
-		return // the store went back in time: refuse its epochs (persisted on disk)
+	if m.lead.Epoch < m.in.Local.Seen {
+		return // the store went back in time, or lost all: refuse its epochs (persisted on disk)
 	}
 	switch l := m.lead; {
 	case m.revision == 0:
@@ -301,10 +314,7 @@ func (m *Machine) expires() time.Duration {
 func (m *Machine) holdsWithoutServing() {
 	l := m.in.Local
 	if m.lead.Boot == "" { // handed over to us: a switchover
-		if m.healthy() {
-			m.leading = leading{since: m.in.Now}
-			m.mode = modePromote
-		}
+		m.takeOver()
 		return
 	}
 	// A run of this node that is over held it. Its redis-server is ours to fence: it is dead, or
@@ -314,6 +324,24 @@ func (m *Machine) holdsWithoutServing() {
 		return
 	}
 	m.startRelease("restarted")
+}
+
+// takeOver is the successor's part of a switchover: it must still be the run that had every byte. One
+// that restarted since has a log of another name, whatever it has read from its disk.
+func (m *Machine) takeOver() {
+	have, want := m.in.Local.Position, m.lead.Position
+	switch {
+	case !m.healthy() || m.in.Local.At == 0 || m.in.Now >= m.expires():
+		m.wake(m.expires())
+		if m.in.Now >= m.expires() {
+			m.startRelease("it was handed the lead and could not take it in time")
+		}
+	case have.ReplID == want.ReplID, m.cfg.Mutation == MutationSwitchoverNoWait:
+		m.leading = leading{since: m.in.Now}
+		m.mode = modePromote
+	case have.ReplID != want.ReplID && m.in.Local.At > m.redisAt:
+		m.startRelease(fmt.Sprintf("restarted before it could take over: at %v, not %v", have, want))
+	}
 }
 
 // attach makes the redis-server follow the holder.

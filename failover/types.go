@@ -72,8 +72,10 @@ type Local struct {
 	Following cluster.NodeID // "" when it follows nobody that is a node
 	Replicas  []ReplicaAck   // a primary's connected replicas
 	Seen      cluster.Epoch  // the highest epoch kept on this node's disk
-	Intact    bool           // the data set is all that this node's last run had
-	Short     bool           // it is that, but for the newest writes: the machine lost power before they were on disk
+	// Intact: the data set that redis-server was started on is all that it had when it last was a
+	// primary here, and it has followed nobody since.
+	Intact bool
+	Short  bool // as Intact, but for the newest writes: the machine lost power before they were on disk
 }
 
 // ReplicaAck is a primary's view of one replica.
@@ -94,8 +96,9 @@ type Report struct {
 	Reason   string           `json:"reason,omitempty"`
 	Position cluster.Position `json:"position"`
 	Prev     cluster.Position `json:"prev"`
-	Complete cluster.Epoch    `json:"complete"` // it was the holder of this epoch and has its whole log
-	Ready    bool             `json:"ready"`    // replica: link up
+	Complete cluster.Epoch    `json:"complete"`        // it has the whole log of this epoch's holder, or of the last one that served before
+	Short    cluster.Epoch    `json:"short,omitempty"` // the same, but for what a power loss took
+	Ready    bool             `json:"ready"`           // replica: link up
 }
 
 // ActionKind says what the shell is to do.
