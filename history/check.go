@@ -20,7 +20,7 @@ type Verdict struct {
 	Lost       int // acked writes that are absent from the surviving data, and that nothing newer replaced
 	Duplicated int // effects that are there more often than they were asked for
 	Phantoms   int // refused writes that are there all the same
-	StaleReads int // reads that returned an older value than a write acked before they began
+	StaleReads int // reads that returned an older value than a write acked, or read, before they began
 
 	StaleByWhere map[string]int // StaleReads by endpoint
 	LostExamples []string       // at most 10, in the order of the keys
@@ -109,7 +109,7 @@ func (v *Verdict) register(key string, k *keyOps, value string) {
 			v.lost("%s=%q, acked at %v (operation %d): the surviving value is %q", key, w.Value, w.Returned, w.ID, value)
 		}
 	}
-	newest := newestBefore(k.sets)
+	newest := newestBefore(append(witnesses(k.gets, writes), k.sets...))
 	for _, r := range k.gets {
 		if r.Outcome != OK {
 			continue
@@ -122,7 +122,7 @@ func (v *Verdict) register(key string, k *keyOps, value string) {
 		if older(from, known, w) {
 			v.StaleReads++
 			v.StaleByWhere[r.Where]++
-			v.note("%s at %v on %s read %q (operation %d), %q had been acked at %v", key, r.Invoked, r.Where, r.Result, r.ID, w.Value, w.Returned)
+			v.note("%s at %v on %s read %q (operation %d), %q had been acked or read at %v", key, r.Invoked, r.Where, r.Result, r.ID, w.Value, w.Returned)
 		}
 	}
 }
@@ -134,6 +134,19 @@ func older(from Op, known bool, w Op) bool {
 		return true
 	}
 	return from.ID != w.ID && from.end() < w.Invoked
+}
+
+// witnesses are the writes that reads have shown: from when such a read has ended no other may show
+// anything older, acked or not.
+func witnesses(gets []Op, writes map[string]Op) []Op {
+	var seen []Op
+	for _, r := range gets {
+		if w, known := writes[r.Result]; known && r.Outcome == OK {
+			w.Outcome, w.Returned = OK, r.Returned
+			seen = append(seen, w)
+		}
+	}
+	return seen
 }
 
 // newestBefore returns a lookup: among the acked writes that had returned before a time, the one

@@ -89,7 +89,8 @@ func TestCheckFindsWhatWasAckedAndIsGone(t *testing.T) {
 }
 
 func TestCheckFindsStaleReads(t *testing.T) {
-	writes := []Op{op(1, Set, "k", "a", 10, 20, OK), op(2, Set, "k", "b", 30, 40, OK), op(3, Set, "k", "c", 35, 60, Unknown)}
+	writes := []Op{op(1, Set, "k", "a", 10, 20, OK), op(2, Set, "k", "b", 30, 40, OK), op(3, Set, "k", "c", 45, 60, Unknown),
+		op(4, Get, "k", "c", 65, 70, OK)}
 	for _, c := range []struct {
 		name string
 		read Op
@@ -103,6 +104,7 @@ func TestCheckFindsStaleReads(t *testing.T) {
 		{"nothing after an acked write", op(9, Get, "k", "", 21, 25, OK), 1},
 		{"a write of unknown outcome may be seen at any time", op(9, Get, "k", "c", 90, 91, OK), 0},
 		{"a value that nobody wrote", op(9, Get, "k", "z", 41, 42, OK), 1},
+		{"older than what another read has shown already", op(9, Get, "k", "b", 71, 72, OK), 1},
 		{"a read that failed says nothing", op(9, Get, "k", "a", 41, 50, Error), 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
