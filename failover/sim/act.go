@@ -56,6 +56,7 @@ func (a *agent) result(action failover.Action, r failover.Result) {
 		r.Outcome = failover.OutcomeOK
 	}
 	a.in.Results = append(a.in.Results, r)
+	a.probeAt = min(a.probeAt, a.clock()) // look at once at what was changed
 }
 
 func (a *agent) persist(action failover.Action) {
@@ -139,7 +140,12 @@ func (a *agent) command(action failover.Action) {
 	first := a.w.between(100*us, 500*us)
 	switch action.Kind {
 	case failover.ActFollow:
-		a.followNode(action, func(node int) { on(first, func() { p.follow(node); answer() }) })
+		a.followNode(action, func(node int) {
+			if ended {
+				return // too late to be sent
+			}
+			on(first, func() { p.follow(node); answer() })
+		})
 	case failover.ActRevoke:
 		on(first, func() { a.drain(p, p.syncing, a.w.now+a.n.clock.lasting(action.For), on, end) })
 	case failover.ActPromote:

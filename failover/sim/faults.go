@@ -29,6 +29,9 @@ const (
 	FaultStoreDown    FaultKind = "store-down"
 	FaultStoreForgets FaultKind = "store-forgets" // answers are lost
 	FaultStoreSlow    FaultKind = "store-slow"
+	FaultCutStore     FaultKind = "cut-store"  // the node and the store do not reach each other
+	FaultCutNodes     FaultKind = "cut-nodes"  // the node and the other nodes do not reach each other
+	FaultDeafProxy    FaultKind = "deaf-proxy" // it hears nothing from the agents
 	FaultSwitchover   FaultKind = "switchover"
 	FaultStop         FaultKind = "stop" // in order, then started again
 )
@@ -36,7 +39,7 @@ const (
 var faultKinds = []FaultKind{
 	FaultKillRedis, FaultHangRedis, FaultBusyRedis, FaultFreezeAgent, FaultFreezeHost, FaultFreezeProxy, FaultCrashAgent,
 	FaultCrashAt, FaultPowerLoss, FaultWipe, FaultCut, FaultIsolate, FaultSlow, FaultReset, FaultStoreDown,
-	FaultStoreForgets, FaultStoreSlow, FaultSwitchover, FaultStop,
+	FaultStoreForgets, FaultStoreSlow, FaultCutStore, FaultCutNodes, FaultDeafProxy, FaultSwitchover, FaultStop,
 }
 
 // Fault is one thing that goes wrong, and for how long.
@@ -61,6 +64,9 @@ func (w *world) target(a int) *node {
 
 // inject lets a fault happen, and end.
 func (w *world) inject(f Fault) {
+	if w.healed {
+		return
+	}
 	n := w.target(f.A)
 	w.injected[f.Kind]++
 	w.mark(string(f.Kind), int64(n.index))
@@ -97,6 +103,9 @@ func (w *world) inject(f Fault) {
 	case FaultFreezeProxy:
 		x := w.proxies[abs(f.B)%len(w.proxies)]
 		x.frozen = max(x.frozen, end)
+	case FaultDeafProxy:
+		x := w.proxies[abs(f.B)%len(w.proxies)]
+		x.deaf = max(x.deaf, end)
 	case FaultCrashAgent:
 		n.fallOver("killed", f.For)
 	case FaultCrashAt:
@@ -122,13 +131,14 @@ func (w *world) injectNetwork(f Fault, n *node, after func(func())) {
 			w.cut(n.index, to)
 			after(func() { w.heal(n.index, to) })
 		}
-	case FaultIsolate:
+	case FaultIsolate, FaultCutStore, FaultCutNodes:
 		for h := range w.links {
-			if h != n.index {
-				w.cut(n.index, h)
-				w.cut(h, n.index)
-				after(func() { w.heal(n.index, h); w.heal(h, n.index) })
+			if h == n.index || f.Kind == FaultCutStore && h != s.host() || f.Kind == FaultCutNodes && h >= len(w.nodes) {
+				continue
 			}
+			w.cut(n.index, h)
+			w.cut(h, n.index)
+			after(func() { w.heal(n.index, h); w.heal(h, n.index) })
 		}
 	case FaultSlow:
 		late := w.between(5*ms, 400*ms)

@@ -35,6 +35,7 @@ type proxy struct {
 	poked      bool
 	ticked     bool // MutationTickerPermit: what the last tick found
 	healedAck  bool
+	deaf       time.Duration // until then nothing that the agents say arrives
 }
 
 // client asks one thing at a time.
@@ -166,7 +167,7 @@ func (a *agent) tell(s cluster.NodeStatus) {
 }
 
 func (x *proxy) learn(at time.Duration, s cluster.NodeStatus) {
-	if !x.g.Learn(at, s) {
+	if x.deaf > x.w.now || !x.g.Learn(at, s) {
 		return
 	}
 	if _, e := x.g.Leader(); e != x.epoch {
@@ -193,7 +194,8 @@ func (x *proxy) reconsider() {
 func (x *proxy) writer() (failover.Writer, bool) {
 	w, ok := x.g.Writer(x.local())
 	if x.w.wrong(failover.MutationTickerPermit) {
-		ok = x.ticked && w.Addr != ""
+		_, e := x.g.Leader()
+		ok = x.ticked && w.Epoch == e
 	}
 	return w, ok
 }
@@ -248,8 +250,9 @@ func (x *proxy) connect(at **pipe, w failover.Writer) *pipe {
 	return *at
 }
 
-// reach does something at the server behind the pipe, which it finds there when it arrives first. A
-// server that is no primary turns a new connection away.
+// reach does something at the server behind the pipe, which it finds there when it arrives first. A new
+// connection is of use only if the server is a primary that writes the log of the proxy's permit: one
+// that restarted, and leads again, does so under another epoch and perhaps another rule.
 func (x *proxy) reach(p *pipe, do func()) {
 	x.w.sendOn(p, x.host, p.node, func() {
 		if p.cut {
@@ -257,7 +260,7 @@ func (x *proxy) reach(p *pipe, do func()) {
 		}
 		if p.p == nil {
 			p.p = x.w.nodes[p.node].proc
-			if p.p == nil || !p.p.alive || p.p.role != cluster.RolePrimary && !x.w.wrong(failover.MutationDemotionKeepsClients) {
+			if p.p == nil || !p.p.alive || (p.p.role != cluster.RolePrimary || p.p.log.id != p.replid) && !x.w.wrong(failover.MutationDemotionKeepsClients) {
 				p.refuse()
 				return
 			}
@@ -593,6 +596,7 @@ func (x *proxy) finish(r *request, outcome history.Outcome) {
 	w.tracef("proxy %d: operation %d %s %s %s result %q epoch %d", x.index, r.op.ID, r.op.Kind, r.op.Key, outcome, r.op.Result, r.exec)
 	w.mark(string(outcome), int64(r.op.ID))
 	w.log.Add(r.op)
+	w.asked--
 	r.client.think()
 }
 
@@ -609,6 +613,7 @@ func (c *client) next() {
 		return
 	}
 	w.nextID++
+	w.asked++
 	id := w.nextID
 	r := &request{client: c, op: history.Op{Client: c.id, ID: id, Invoked: w.now, Where: "primary"}}
 	value := strconv.FormatUint(id, 10)

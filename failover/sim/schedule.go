@@ -22,6 +22,7 @@ type Schedule struct {
 	Durability   cluster.Durability
 	OneClock     bool // all in one process tree: one clock, statuses are pushed
 	Committed    bool // every read waits for a commit
+	BadClocks    bool // clocks drift far beyond what δ allows: acked writes must survive all the same
 	ShortBacklog bool // a replica that falls behind needs a full sync
 	Think        time.Duration
 	Length       time.Duration // all faults have begun by then
@@ -35,7 +36,7 @@ func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 	r := rand.New(rand.NewPCG(seed, 2))
 	s := Schedule{
 		Seed: seed, Nodes: 3, Proxies: 1 + r.IntN(2), Clients: 2, Durability: cluster.DurabilitySync, Mutation: m,
-		OneClock: r.IntN(10) < 3, ShortBacklog: r.IntN(4) == 0, Think: 40 * ms,
+		OneClock: r.IntN(10) < 3, ShortBacklog: r.IntN(4) == 0, Think: 80 * ms,
 		Length: time.Duration(2000+r.IntN(2000)) * ms,
 	}
 	switch r.IntN(10) {
@@ -45,6 +46,11 @@ func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 		s.Nodes = 5
 	case 2:
 		s.Durability = cluster.DurabilityAsync
+	case 3:
+		s.BadClocks = !s.OneClock
+	}
+	if r.IntN(3) == 0 {
+		s.Clients, s.Think = 6, 120*ms
 	}
 	s.Committed = s.Proxies > 1 || r.IntN(2) == 0
 	var kinds []FaultKind
@@ -58,6 +64,10 @@ func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 	}
 	for range 1 + r.IntN(7) {
 		s.Faults = append(s.Faults, drawFault(r, s, kinds))
+	}
+	if r.IntN(2) == 0 {
+		s.Faults = s.Faults[:r.IntN(2)]
+		s.Faults = append(s.Faults, drawStory(r, s)...)
 	}
 	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(min(1, max(-1, a.At-b.At))) })
 	return s
@@ -82,13 +92,63 @@ func drawFault(r *rand.Rand, s Schedule, kinds []FaultKind) Fault {
 	return f
 }
 
+// stories are faults that belong together: each is the setting in which one rule of the design is all
+// that stands between a group and a loss. Times are after the story's start; a spread makes them vary.
+var stories = [][]Fault{
+	// The permit must count from before the renewal was sent.
+	{{Kind: FaultStoreSlow, A: -1, For: 3 * time.Second}, {Kind: FaultCutStore, A: -1, At: 500 * ms, For: 2 * time.Second}},
+	// Reads on the old primary's connections, by a proxy that has not heard.
+	{{Kind: FaultDeafProxy, A: -1, For: time.Second}, {Kind: FaultSwitchover, A: -1, B: -1, At: 50 * ms}},
+	// A write that everybody can see and nobody else has.
+	{{Kind: FaultCutNodes, A: -1, For: 600 * ms}, {Kind: FaultKillRedis, A: -1, At: 250 * ms}},
+	// Two primaries die one after the other.
+	{{Kind: FaultKillRedis, A: -1}, {Kind: FaultCutNodes, A: 1, At: 30 * ms, For: 300 * ms}, {Kind: FaultCutNodes, A: 2, At: 30 * ms, For: 300 * ms}, {Kind: FaultKillRedis, A: -1, At: 150 * ms}},
+	// The voter that has the write is not there, one that lags is.
+	{{Kind: FaultCut, A: 0, B: 2, For: 700 * ms}, {Kind: FaultFreezeHost, A: 1, At: 300 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: 0, At: 310 * ms}},
+	{{Kind: FaultCut, A: 1, B: 0, For: 700 * ms}, {Kind: FaultFreezeHost, A: 2, At: 300 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: 1, At: 310 * ms}},
+	// The new log's name does not reach the store.
+	{{Kind: FaultStoreSlow, A: -1, For: 4 * time.Second}, {Kind: FaultKillRedis, A: -1, At: 100 * ms}, {Kind: FaultKillRedis, A: -1, At: 1200 * ms}},
+	// A switchover to a node that is behind.
+	{{Kind: FaultSlow, A: -1, For: 1500 * ms}, {Kind: FaultSwitchover, A: -1, B: -1, At: 400 * ms}},
+	// An old primary with a longer log of its own comes back as the new one dies.
+	{{Kind: FaultCutNodes, A: -1, For: 1700 * ms}, {Kind: FaultCutStore, A: -1, For: 1700 * ms}, {Kind: FaultKillRedis, A: -1, At: 1600 * ms}},
+	// A switchover's target dies at the worst moment, or the store does not say what became of it.
+	{{Kind: FaultSwitchover, A: -1, B: -1}, {Kind: FaultKillRedis, A: -1, At: 10 * ms}},
+	{{Kind: FaultStoreForgets, A: -1, For: time.Second}, {Kind: FaultSwitchover, A: -1, B: -1, At: 100 * ms}, {Kind: FaultCrashAgent, A: -1, At: 700 * ms}},
+	{{Kind: FaultSwitchover, A: -1, B: -1}, {Kind: FaultFreezeAgent, A: -1, At: 5 * ms, For: 1900 * ms}},
+	// Replicas give a primary up that lives.
+	{{Kind: FaultCutStore, A: 0, For: 1300 * ms}, {Kind: FaultCutStore, A: 1, For: 1300 * ms}, {Kind: FaultKillRedis, A: -1, At: 1500 * ms}},
+	// A rule that shrinks while a proxy holds an older one.
+	{{Kind: FaultDeafProxy, A: -1, For: 700 * ms}, {Kind: FaultCutNodes, A: 1, At: 50 * ms, For: 800 * ms}, {Kind: FaultKillRedis, A: -1, At: 760 * ms}},
+}
+
+func drawStory(r *rand.Rand, s Schedule) []Fault {
+	start := 1500*ms + time.Duration(r.Int64N(int64(s.Length-1500*ms)))
+	var faults []Fault
+	for _, f := range stories[r.IntN(len(stories))] {
+		spread := func(d time.Duration) time.Duration {
+			return (d/2 + time.Duration(r.Int64N(int64(d)+1))).Round(us)
+		}
+		f.At, f.For = start.Round(us)+spread(f.At), spread(f.For)
+		if f.B == 0 {
+			f.B = r.IntN(2)
+		}
+		faults = append(faults, f)
+	}
+	return faults
+}
+
 // clock of a host: it starts anywhere, and runs fast or slow by less than δ/T.
 func (s Schedule) clock(host int) clock {
 	if s.OneClock {
 		host = 0
 	}
 	r := rand.New(rand.NewPCG(s.Seed, 1000+uint64(host)))
-	return clock{offset: time.Duration(r.Int64N(int64(time.Hour))), ppm: r.Int64N(2*maxDrift) - maxDrift}
+	drift := int64(maxDrift)
+	if s.BadClocks {
+		drift *= 4
+	}
+	return clock{offset: time.Duration(r.Int64N(int64(time.Hour))), ppm: r.Int64N(2*drift) - drift}
 }
 
 // maxDrift is how far a clock may run from true time, in millionths: δ/T of the fast profile is
@@ -111,8 +171,8 @@ func (s Schedule) peers() []failover.Peer {
 // String is the schedule as a script, which Parse reads.
 func (s Schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "schedule seed=%d nodes=%d proxies=%d clients=%d durability=%s oneclock=%v committed=%v shortbacklog=%v think=%v length=%v mutation=%v\n",
-		s.Seed, s.Nodes, s.Proxies, s.Clients, s.Durability, s.OneClock, s.Committed, s.ShortBacklog, s.Think, s.Length, s.Mutation)
+	fmt.Fprintf(&b, "schedule seed=%d nodes=%d proxies=%d clients=%d durability=%s oneclock=%v committed=%v badclocks=%v shortbacklog=%v think=%v length=%v mutation=%v\n",
+		s.Seed, s.Nodes, s.Proxies, s.Clients, s.Durability, s.OneClock, s.Committed, s.BadClocks, s.ShortBacklog, s.Think, s.Length, s.Mutation)
 	for _, f := range s.Faults {
 		fmt.Fprintf(&b, "%v %s a=%d b=%d for=%v\n", f.At, f.Kind, f.A, f.B, f.For)
 	}
@@ -148,8 +208,8 @@ func Parse(text string) (Schedule, error) {
 
 func (s *Schedule) parseHead(line string) error {
 	var durability, think, length, mutation string
-	_, err := fmt.Sscanf(line, "schedule seed=%d nodes=%d proxies=%d clients=%d durability=%s oneclock=%t committed=%t shortbacklog=%t think=%s length=%s mutation=%s",
-		&s.Seed, &s.Nodes, &s.Proxies, &s.Clients, &durability, &s.OneClock, &s.Committed, &s.ShortBacklog, &think, &length, &mutation)
+	_, err := fmt.Sscanf(line, "schedule seed=%d nodes=%d proxies=%d clients=%d durability=%s oneclock=%t committed=%t badclocks=%t shortbacklog=%t think=%s length=%s mutation=%s",
+		&s.Seed, &s.Nodes, &s.Proxies, &s.Clients, &durability, &s.OneClock, &s.Committed, &s.BadClocks, &s.ShortBacklog, &think, &length, &mutation)
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,17 @@ package sim
 
 import (
 	"context"
+	"os"
+	"runtime/debug"
 	"testing"
 
 	"understudy/failover"
 )
+
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(1000) // each schedule is small and short: collecting it would take a third of the time
+	os.Exit(m.Run())
+}
 
 // schedulesInTest is how many schedules each `make test` plays.
 const schedulesInTest = 10_000

@@ -31,6 +31,7 @@ type world struct {
 	store   *store
 	nodes   []*node
 	proxies []*proxy
+	asked   int  // operations that have not ended
 	stopped bool // clients ask for nothing new
 	healed  bool
 
