@@ -160,7 +160,10 @@ func (l *loop) rejected(r *request, reply []byte) bool {
 	switch string(resp.ErrorCode(reply)) {
 	case "READONLY":
 		return !r.reader
-	case "LOADING", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED":
+	case "NOREPLICAS":
+		// A script may have written before it met too few replicas.
+		return r.reader || r.info == nil || !r.info.Script()
+	case "LOADING", "MASTERDOWN", "UNBLOCKED":
 		if r.reader {
 			r.c.replica = "" // try another
 		}
