@@ -87,7 +87,7 @@ func TestKillOfUpLeavesNoProcessAndNoAckedWriteIsLost(t *testing.T) {
 				close(started)
 			}
 		}
-		acked <- n
+		acked <- n // how many were acked before the connection broke
 	}()
 	select {
 	case <-started:
