@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/gomodule/redigo/redis"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"understudy/dashboard"
 )
 
 func TestMain(m *testing.M) {
@@ -72,7 +76,8 @@ func eventually(ok func() error) error {
 }
 
 // awaitInstance waits until the instance on a data directory is ready, and sets PRIMARY, READER,
-// SPLIT, HTTP and PID: ready DIR
+// SPLIT, HTTP and PID, the node that leads and its zone (LEADER, ZONE), and another node (OTHER,
+// OTHERZONE): ready DIR
 func awaitInstance(ts *testscript.TestScript, _ bool, args []string) {
 	var i instance
 	ts.Check(eventually(func() error {
@@ -87,6 +92,19 @@ func awaitInstance(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("SPLIT", i.Split)
 	ts.Setenv("HTTP", i.HTTP)
 	ts.Setenv("PID", fmt.Sprint(i.PID))
+	var s dashboard.Status
+	f := finder{http: i.HTTP}
+	_, err := f.call(context.Background(), http.MethodGet, "/api/status", nil, &s)
+	ts.Check(err)
+	for _, n := range s.Nodes {
+		if n.ID == s.Primary {
+			ts.Setenv("LEADER", string(n.ID))
+			ts.Setenv("ZONE", n.Zone)
+		} else {
+			ts.Setenv("OTHER", string(n.ID))
+			ts.Setenv("OTHERZONE", n.Zone)
+		}
+	}
 }
 
 // nobodyLeft waits until no process works below the script's directory: nobodyleft
