@@ -148,6 +148,12 @@ func (m *Machine) hand() {
 		m.reply(h.request, Reply{Message: "the primary was lost during the switchover; see the events"})
 		return
 	}
+	if h.demoted && (m.lead.Holder != m.cfg.Self.Node || m.lead.State != cluster.LeadHeld) {
+		// Demoted in time, too late to move: the epoch is not ours any more.
+		m.reply(h.request, Reply{Message: fmt.Sprintf("%s took the lead during the switchover", m.lead.Holder)})
+		m.startFence("another node has the lead")
+		return
+	}
 	_, busy := m.busy(classRedis)
 	switch {
 	case busy:

@@ -45,7 +45,8 @@ func (w *world) play() {
 		w.run(w.now + 50*ms)
 	}
 	w.stopped = true
-	for w.failure == "" && w.asked > 0 { // each ends within holdLimit
+	// Each operation ends within holdLimit; a primary that was lost late is replaced.
+	for end := w.now + healBound; w.failure == "" && (w.asked > 0 || !w.served()) && w.now < end; {
 		w.run(w.now + 20*ms)
 	}
 	if w.failure == "" {
@@ -189,6 +190,12 @@ func (w *world) checkOrder() {
 			return
 		}
 	}
+}
+
+// served reports whether the holder of the lead is a primary.
+func (w *world) served() bool {
+	n := w.target(-1)
+	return w.store.lead.State == cluster.LeadHeld && n.proc != nil && n.proc.alive && n.proc.role == cluster.RolePrimary && n.permitUntil > w.now
 }
 
 // surviving reads the primary's data set.
