@@ -70,6 +70,7 @@ type loop struct {
 	batching  []*backend
 	witnesses map[cluster.NodeID]*witness
 	doubts    []doubt
+	settled   uint64        // counts the doubts that were ever settled
 	ledSince  time.Duration // when the present primary was first heard of
 
 	commits committer

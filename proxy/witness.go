@@ -17,7 +17,8 @@ type witness struct {
 	ready   bool
 	since   uint64            // batches with a higher number were sent while it listened
 	applied map[uint64]uint64 // by connection: the newest batch that the node has applied
-	asked   int               // doubts that the PING under way will settle
+	asking  bool              // a PING is under way
+	asked   uint64            // it will settle the doubts up to this one, as loop.settled counts
 }
 
 // doubt is a request of which it is open whether the log that lives on has it.
@@ -66,10 +67,11 @@ func (w *witness) reply(l *loop, _ *backend, reply []byte) {
 		w.note(reply)
 	case pushKind(reply) == "subscribe":
 		w.ready, w.since = true, l.batches
-	case reply[0] == '*' && w.asked > 0: // pong
-		n := w.asked
-		w.asked = 0
-		l.settleDoubts(n, w)
+	case reply[0] == '*' && w.asking: // pong
+		w.asking = false
+		if w.asked > l.settled { // else they were given up meanwhile
+			l.settleDoubts(int(w.asked-l.settled), w)
+		}
 	case reply[0] == '-':
 		l.drop(&w.b.conn, errPeerClosed)
 	}
@@ -88,7 +90,7 @@ func (w *witness) note(reply []byte) {
 }
 
 func (w *witness) lost(l *loop, _ error) {
-	w.ready, w.asked = false, 0
+	w.ready, w.asking = false, false
 }
 
 // wonder keeps a request until the new primary's witness can say what became of it.
@@ -114,9 +116,9 @@ func (l *loop) askWitness() {
 		return
 	}
 	l.wakeAt(l.now + doubtFor)
-	if w.asked == 0 {
+	if !w.asking {
 		// A message that the node sent before it answers a PING is read before the answer.
-		w.asked = len(l.doubts)
+		w.asking, w.asked = true, l.settled+uint64(len(l.doubts))
 		w.b.raw(ping)
 		l.touch(&w.b.conn)
 	}
@@ -126,6 +128,7 @@ func (l *loop) askWitness() {
 func (l *loop) settleDoubts(n int, w *witness) {
 	doubts := l.doubts[:n]
 	l.doubts = append([]doubt(nil), l.doubts[n:]...)
+	l.settled += uint64(n)
 	s, _ := l.gate.Node(l.writer.Node)
 	for _, d := range doubts {
 		r := d.r
