@@ -137,7 +137,7 @@ func TestStopReleasesTheLeadAndTheNextRunHasTheData(t *testing.T) {
 	for _, n := range g.nodes {
 		g.start(n.Node)
 	}
-	primary = g.waitReady()
+	g.waitReady()
 	t.Logf("ready again in %v", time.Since(began))
 	for _, n := range g.nodes {
 		if got := g.do(n.Node, "GET", "k"); got != "v" {

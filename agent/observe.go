@@ -35,7 +35,6 @@ type probeMsg struct {
 	server *redis.Server
 	sent   time.Duration
 	rep    redis.Replication
-	peers  map[string]cluster.NodeID // whose address is whose
 	err    error
 }
 

@@ -128,7 +128,7 @@ func TestRunReportsWritesThatACrashLost(t *testing.T) {
 	g := startGroup(t)
 	c := newClient(g.servers[1].addr)
 	defer c.Close()
-	if err := c.SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+	if err := c.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	g.promoteWhenDead()

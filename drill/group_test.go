@@ -179,7 +179,7 @@ func (g *fakeGroup) promoteWhenDead() {
 		ctx := context.Background()
 		c := newClient(g.servers[1].addr)
 		defer c.Close()
-		if err := c.SlaveOf(ctx, "NO", "ONE").Err(); err != nil {
+		if err := c.ReplicaOf(ctx, "NO", "ONE").Err(); err != nil {
 			g.t.Errorf("promote: %v", err)
 			return
 		}

@@ -129,9 +129,10 @@ func (l *loop) executed(b *backend, x *request, reply []byte) {
 	}
 	rest := reply[bytes.Index(reply, crlf)+2:]
 	var s resp.ReplyScanner
-	n, err := s.Scan(rest) // PUBLISH's number of receivers
+	n, _ := s.Scan(rest) // PUBLISH's number of receivers
 	for _, r := range g.members {
 		rest = rest[n:]
+		var err error
 		if n, err = s.Scan(rest); err != nil || n == 0 {
 			panic("proxy: EXEC answered with another number of replies than the batch has members")
 		}

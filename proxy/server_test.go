@@ -57,7 +57,7 @@ func startNode(t testing.TB, id cluster.NodeID) *node {
 func (n *node) replicaOf(t testing.TB, p *node) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(p.server.Addr())
-	must(t, n.client.SlaveOf(context.Background(), host, port).Err())
+	must(t, n.client.ReplicaOf(context.Background(), host, port).Err())
 	eventually(t, string(n.id)+" follows", func() bool {
 		v, _ := n.client.Do(context.Background(), "ROLE").Slice()
 		return len(v) == 5 && v[3] == "connected"
@@ -66,7 +66,7 @@ func (n *node) replicaOf(t testing.TB, p *node) {
 
 func (n *node) promote(t testing.TB) {
 	t.Helper()
-	must(t, n.client.SlaveOf(context.Background(), "NO", "ONE").Err())
+	must(t, n.client.ReplicaOf(context.Background(), "NO", "ONE").Err())
 }
 
 // group is what agents would tell a proxy of some nodes.
