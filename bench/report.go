@@ -1,0 +1,231 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+)
+
+// report is everything that a run found.
+type report struct {
+	Machine  machine    `json:"machine"`
+	Rounds   int        `json:"rounds"`
+	Writers  int        `json:"writers"`
+	Seconds  float64    `json:"seconds"`
+	Events   []event    `json:"events"`
+	Contests []*contest `json:"throughput"`
+	Idle     *idle      `json:"idle"`
+}
+
+// machine is what the figures hold for.
+type machine struct {
+	Cores      int    `json:"cores"`
+	CPU        string `json:"cpu"`
+	Kernel     string `json:"kernel"`
+	Redis      string `json:"redis"`
+	Go         string `json:"go"`
+	LoadBefore string `json:"load_before"` // 1, 5 and 15 minutes
+	LoadAfter  string `json:"load_after"`
+}
+
+func thisMachine(ctx context.Context, redisServer string) (machine, error) {
+	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version(), CPU: cpuModel(), LoadBefore: loadAverage()}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return m, fmt.Errorf("uname: %w", err)
+	}
+	m.Kernel = unix.ByteSliceToString(u.Release[:])
+	out, err := exec.CommandContext(ctx, redisServer, "--version").Output()
+	if err != nil {
+		return m, fmt.Errorf("%s --version: %w", redisServer, err)
+	}
+	for word := range strings.FieldsSeq(string(out)) {
+		if v, ok := strings.CutPrefix(word, "v="); ok {
+			m.Redis = v
+		}
+	}
+	return m, nil
+}
+
+func (m *machine) finish() { m.LoadAfter = loadAverage() }
+
+func cpuModel() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown CPU"
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	f := strings.Fields(string(text))
+	if err != nil || len(f) < 3 {
+		return "unknown"
+	}
+	return strings.Join(f[:3], " ")
+}
+
+// spread is a median with its extremes.
+type spread struct {
+	N      int     `json:"n"`
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+func spreadOf(values []float64) spread {
+	if len(values) == 0 {
+		return spread{}
+	}
+	v := slices.Sorted(slices.Values(values))
+	n := len(v)
+	return spread{N: n, Median: (v[(n-1)/2] + v[n/2]) / 2, Min: v[0], Max: v[n-1]}
+}
+
+func (s spread) format(digits int) string {
+	if s.N == 0 {
+		return "not measured"
+	}
+	return fmt.Sprintf("%.*f (%.*f–%.*f)", digits, s.Median, digits, s.Min, digits, s.Max)
+}
+
+func (r *report) print(w io.Writer) {
+	m := r.Machine
+	fmt.Fprintf(w, "\n%d cores (%s), Linux %s, Redis %s, %s, load %s before and %s after; %.0f s\n", m.Cores, m.CPU, m.Kernel, m.Redis, m.Go, m.LoadBefore, m.LoadAfter, r.Seconds)
+	fmt.Fprintf(w, "Median (min–max) of %d rounds; in a round all take turns, and ratios are taken round by round.\n", r.Rounds)
+	r.printFailovers(w)
+	r.printThroughput(w)
+	r.printIdle(w)
+}
+
+func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 3, ' ', 0) }
+
+func (r *report) printFailovers(w io.Writer) {
+	fmt.Fprintf(w, "\nFAILOVER: %d writers, closed loop, go-redis with its default retries\n", r.Writers)
+	t := table(w)
+	fmt.Fprintln(t, "fault\tpeer\tlongest gap between acked writes, ms\tbefore the fault\terrors\tunknown\tacked writes lost\tof acked\tn")
+	for _, fault := range faults {
+		for _, peer := range []string{"understudy", "sentinel"} {
+			some := r.eventsOf(fault, peer)
+			field := func(digits int, of func(event) float64) string { return spreadOf(each(some, of)).format(digits) }
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", fault, peer,
+				field(1, func(e event) float64 { return e.GapMs }),
+				field(1, func(e event) float64 { return e.QuietMs }),
+				field(0, func(e event) float64 { return float64(e.Errors) }),
+				field(0, func(e event) float64 { return float64(e.Unknown) }),
+				field(0, func(e event) float64 { return float64(e.Lost) }),
+				field(0, func(e event) float64 { return float64(e.Acked) }), len(some))
+		}
+		fmt.Fprintf(t, "\tsentinel ÷ understudy\t%s\t\t\t\t\t\t\n", spreadOf(r.gapRatios(fault)).format(1))
+	}
+	_ = t.Flush()
+	fmt.Fprintln(w, `Understudy: durability sync, profile fast. Sentinel: down-after 1000 ms, three sentinels, and a client that
+follows them; its switchover is SENTINEL FAILOVER, during which the old primary goes on acking what is then lost.
+Before the fault: the longest gap in the half second before it, which is what the machine does by itself.
+Errors: operations that failed in spite of the client's retries; unknown: those of them that were neither refused
+nor unable to connect. Lost: acked, and absent from the new primary's data. Counts are for one event.`)
+	for _, e := range r.Events {
+		if e.Failed != "" {
+			fmt.Fprintf(w, "NOT COUNTED: %s of %s, round %d: %s\n", e.Fault, e.Peer, e.Round, e.Failed)
+		}
+	}
+}
+
+func each[T any](all []T, of func(T) float64) []float64 {
+	values := make([]float64, len(all))
+	for i, x := range all {
+		values[i] = of(x)
+	}
+	return values
+}
+
+// eventsOf returns the events that happened as they should.
+func (r *report) eventsOf(fault, peer string) []event {
+	var some []event
+	for _, e := range r.Events {
+		if e.Fault == fault && e.Peer == peer && e.Failed == "" {
+			some = append(some, e)
+		}
+	}
+	return some
+}
+
+func (r *report) gapRatios(fault string) []float64 {
+	var ratios []float64
+	for _, ours := range r.eventsOf(fault, "understudy") {
+		for _, theirs := range r.eventsOf(fault, "sentinel") {
+			if ours.Round == theirs.Round {
+				ratios = append(ratios, theirs.GapMs/ours.GapMs)
+			}
+		}
+	}
+	return ratios
+}
+
+func (r *report) printThroughput(w io.Writer) {
+	fmt.Fprintf(w, "\nPROXY, relative to a direct connection: redis-benchmark, %d-byte values\n", valueSize)
+	t := table(w)
+	fmt.Fprintln(t, "connections\tcommand\tdirect, requests/s\tasync ÷ direct\tsync ÷ direct\tsync ÷ async\tp50 ms direct, async, sync\tp99 ms direct, async, sync\tn")
+	for _, c := range r.Contests {
+		fmt.Fprintf(t, "%v\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", c.Shape, c.Command,
+			spreadOf(each(c.Lanes[laneDirect], func(f figure) float64 { return f.Rate })).format(0),
+			c.ratio(laneAsync, laneDirect).format(2), c.ratio(laneSync, laneDirect).format(2), c.ratio(laneSync, laneAsync).format(2),
+			c.latencies(func(f figure) float64 { return f.P50Ms }), c.latencies(func(f figure) float64 { return f.P99Ms }), len(c.Lanes[laneDirect]))
+	}
+	if len(r.Contests) == 0 {
+		fmt.Fprintln(t, "not measured: the time was over")
+	}
+	_ = t.Flush()
+	fmt.Fprintln(w, `Direct is the port of the primary's own redis-server, which replicates and appends to its log as in the other
+lanes. What sync adds is in sync ÷ async: the answer to a SET waits until a second node has it.`)
+}
+
+func (c *contest) ratio(of, to string) spread {
+	var ratios []float64
+	for i := range min(len(c.Lanes[of]), len(c.Lanes[to])) {
+		ratios = append(ratios, c.Lanes[of][i].Rate/c.Lanes[to][i].Rate)
+	}
+	return spreadOf(ratios)
+}
+
+func (c *contest) latencies(of func(figure) float64) string {
+	words := make([]string, len(lanes))
+	for i, lane := range lanes {
+		words[i] = fmt.Sprintf("%.2f", spreadOf(each(c.Lanes[lane], of)).Median)
+	}
+	return strings.Join(words, ", ")
+}
+
+func (r *report) printIdle(w io.Writer) {
+	fmt.Fprintln(w, "\nIDLE: a group of three nodes that nobody uses")
+	i := r.Idle
+	if i == nil {
+		fmt.Fprintln(w, "not measured")
+		return
+	}
+	fmt.Fprintf(w, "Understudy, %d processes: %.0f MB resident (goal: at most %d: %s), %.2f %% of a core over %.0f s (goal: at most %d: %s; windows %s)\n",
+		i.Processes, i.ResidentMB, goalResidentMB, met(i.ResidentMB, goalResidentMB), i.CPUTotal, i.Seconds, goalCPUPercent, met(i.CPUTotal, goalCPUPercent), i.CPU.format(2))
+	fmt.Fprintf(w, "redis-server, %d processes: %.0f MB resident, %.2f %% of a core\n", i.Servers, i.ServersMB, i.ServersCPU)
+}
+
+func met[T cmp.Ordered](value, goal T) string {
+	if value <= goal {
+		return "met"
+	}
+	return "MISSED"
+}
