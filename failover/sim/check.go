@@ -174,7 +174,7 @@ func (w *world) check() {
 	case !v.Clean():
 		w.fail("duplicated %d, refused and there %d, stale reads %d: %v", v.Duplicated, v.Phantoms, v.StaleReads, v.Examples)
 	case w.sched.Seed%8 == 0:
-		if key, ok := history.Linearizable(w.log.Ops); !ok {
+		if key, ok := history.Linearizable(append(w.replays, w.log.Ops...)); !ok {
 			w.fail("the history of %s is not linearizable", key)
 		}
 	}
@@ -184,8 +184,12 @@ func (w *world) check() {
 // did two nodes accept.
 func (w *world) checkOrder() {
 	slices.SortFunc(w.executed, func(a, b execution) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.epoch, b.epoch)) })
-	for i := 1; i < len(w.executed); i++ {
-		if a, b := w.executed[i-1], w.executed[i]; b.epoch < a.epoch {
+	var a execution // of the newest epoch so far
+	for _, b := range w.executed {
+		switch {
+		case b.epoch >= a.epoch:
+			a = b
+		case b.log != a.log: // a primary that takes a new epoch for itself goes on with its log
 			w.fail("two primaries: operation %d was carried out under epoch %d at %v, after operation %d under epoch %d", b.op, b.epoch, b.at, a.op, a.epoch)
 			return
 		}

@@ -65,6 +65,7 @@ type request struct {
 	receipt failover.Receipt
 	execAt  time.Duration
 	exec    cluster.Epoch
+	log     *stream
 }
 
 // pipe is a connection to one redis-server.
@@ -92,6 +93,7 @@ type reply struct {
 	rejected bool // certainly not carried out
 	value    int64
 	at       time.Duration
+	log      *stream // that the server wrote
 }
 
 func newProxy(w *world, i int) *proxy {
@@ -328,6 +330,13 @@ func (x *proxy) closed(p *pipe) {
 // sent again, others end unknown.
 func (x *proxy) unanswered(r *request) {
 	if r.op.Kind == history.Get || r.op.Kind == history.Set {
+		if r.op.Kind == history.Set {
+			// Sent again, it may take effect twice, and another write may lie between: that is the price
+			// of the rule, so for the order of the register it is one more write of unknown outcome.
+			first := r.op
+			first.Outcome, first.ID = history.Unknown, 0
+			x.w.replays = append(x.w.replays, first)
+		}
 		r.stage = stageHeld
 		x.held = append(x.held, r)
 		return
@@ -346,7 +355,7 @@ func (p *proc) serve(c *pipe, r *request, attempt int) {
 		p.held = append(p.held, func() { p.serve(c, r, attempt) })
 		return
 	}
-	a := reply{at: w.now}
+	a := reply{at: w.now, log: p.log}
 	switch {
 	case p.loading > w.now, p.busy > w.now, write && p.role != cluster.RolePrimary:
 		a.rejected = true
@@ -379,7 +388,7 @@ func (x *proxy) answered(p *pipe, r *request, attempt int, a reply) {
 		x.pokeLater()
 		return
 	}
-	r.stage, r.execAt, r.exec = stageReplied, a.at, r.receipt.Epoch
+	r.stage, r.execAt, r.exec, r.log = stageReplied, a.at, r.receipt.Epoch, a.log
 	r.op.Result = ""
 	if a.value != 0 {
 		r.op.Result = strconv.FormatInt(a.value, 10)
@@ -588,7 +597,7 @@ func (x *proxy) finish(r *request, outcome history.Outcome) {
 	r.stage = stageDone
 	r.op.Returned, r.op.Outcome = w.now, outcome
 	if outcome == history.OK {
-		w.executed = append(w.executed, execution{r.execAt, r.exec, r.op.ID})
+		w.executed = append(w.executed, execution{r.execAt, r.exec, r.op.ID, r.log})
 		if w.healed && r.op.Kind.Writes() && r.since > w.sched.Length {
 			x.healedAck = true
 		}

@@ -56,6 +56,10 @@ func (s *stream) walk(off int64, f func(entry)) {
 	if s == nil {
 		return
 	}
+	if off < s.start { // a replica that has not read on to where this log begins
+		s.parent.walk(off, f)
+		return
+	}
 	s.parent.walk(s.at, f)
 	for _, e := range s.entries[:off-s.start] {
 		f(e)

@@ -37,6 +37,7 @@ type world struct {
 
 	log      history.Log
 	executed []execution
+	replays  []history.Op // first attempts of writes that were sent again
 	nextID   uint64
 	streams  int
 	boots    int
@@ -57,6 +58,7 @@ type execution struct {
 	at    time.Duration
 	epoch cluster.Epoch
 	op    uint64
+	log   *stream
 }
 
 // actor is whatever a process pause can stop: its events wait until it goes on.
