@@ -130,11 +130,16 @@ func (l *loop) executed(b *backend, x *request, reply []byte) {
 	rest := reply[bytes.Index(reply, crlf)+2:]
 	var s resp.ReplyScanner
 	n, _ := s.Scan(rest) // PUBLISH's number of receivers
-	for _, r := range g.members {
+	for i, r := range g.members {
 		rest = rest[n:]
 		var err error
 		if n, err = s.Scan(rest); err != nil || n == 0 {
-			panic("proxy: EXEC answered with another number of replies than the batch has members")
+			// Not the answer to this batch: nothing on this connection can be trusted any more.
+			for _, r := range g.members[i:] {
+				l.orphan(r, true)
+			}
+			l.drop(&b.conn, errPeerClosed)
+			return
 		}
 		l.answered(r, rest[:n])
 	}

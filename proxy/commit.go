@@ -26,8 +26,7 @@ type committer struct {
 	epoch    cluster.Epoch
 	offset   int64 // of the primary when the round began
 	retryAt  time.Duration
-	nudger   *backend // see nudge
-	nudgeAt  time.Duration
+	nudgeAt  time.Duration // see nudge
 }
 
 // step is what a round waits for.
@@ -53,6 +52,7 @@ func (c *committer) add(r *request, reply []byte) {
 		return
 	}
 	c.answered.push(r)
+	c.l.bracket.note(r)
 }
 
 // start begins a round when replies wait and the primary may ack.
@@ -96,20 +96,10 @@ func (c *committer) nudge() {
 	}
 	c.nudgeAt = l.now + waitFor
 	l.wakeAt(c.nudgeAt)
-	if c.nudger == nil || c.nudger.closed || c.nudger.key.node != l.writer.Node {
-		b, err := l.open(laneKey{node: l.writer.Node}, &backend{onReply: ignore, onLost: func(*loop, error) {}})
-		if err != nil {
-			return
-		}
-		c.nudger = b
-	}
-	c.nudger.raw(ping)
-	l.touch(&c.nudger.conn)
+	l.bracket.ask(ping, nil)
 }
 
 var ping = resp.AppendCommand(nil, "PING")
-
-func ignore(*loop, *backend, []byte) {}
 
 func appendWait(dst []byte, replicas int, d time.Duration) []byte {
 	return resp.AppendCommand(dst, "WAIT", strconv.Itoa(replicas), strconv.FormatInt(d.Milliseconds(), 10))

@@ -192,6 +192,10 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 			return false
 		}
 		r.epoch, r.replid, r.offset = l.writer.Epoch, l.writer.ReplID, 0
+		if r.order == 0 {
+			l.orders++
+			r.order = l.orders
+		}
 		if r.write {
 			l.mark(r)
 		}

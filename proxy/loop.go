@@ -74,6 +74,7 @@ type loop struct {
 	ledSince  time.Duration // when the present primary was first heard of
 
 	commits committer
+	bracket bracket
 	keys    keyTable
 	tracker tracker
 }
@@ -104,7 +105,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 		witnesses: map[cluster.NodeID]*witness{},
 	}
 	l.keys.init(maphash.MakeSeed())
-	l.commits.l, l.tracker.l = l, l
+	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
 	return l, nil
 }
 
@@ -158,6 +159,7 @@ func (l *loop) turn() error {
 	l.reap()
 	l.askWitness()
 	l.drain()
+	l.bracket.start()
 	l.commits.start()
 	l.tracker.start()
 	l.settle()

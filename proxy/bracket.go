@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"understudy/resp"
+)
+
+// bracket keeps a connection to the primary beside the committer's, which WAIT blocks most of the
+// time. It finds out at once where in the log the effects of a write end that travelled alone: when
+// the primary dies before the commit, that offset tells whether the log that lives on has the write.
+type bracket struct {
+	l     *loop
+	b     *backend
+	fresh []stamp   // answered since the last question
+	asked [][]stamp // questions under way; nil for a PING
+}
+
+// stamp names a request; its order tells whether it is still the same one.
+type stamp struct {
+	r     *request
+	order uint64
+}
+
+// note remembers a write that was answered.
+func (k *bracket) note(r *request) {
+	if r.batch == 0 && r.write && !r.idem {
+		k.fresh = append(k.fresh, stamp{r, r.order})
+	}
+}
+
+// start asks for the offset below which the effects of all noted writes lie.
+func (k *bracket) start() {
+	if len(k.fresh) == 0 || k.l.now >= k.l.acking {
+		return
+	}
+	fresh := k.fresh
+	k.fresh = nil
+	k.ask(resp.AppendCommand(nil, "ROLE"), fresh)
+}
+
+// ask sends a command to the present primary; nothing happens when there is no connection.
+func (k *bracket) ask(frame []byte, stamps []stamp) {
+	l := k.l
+	if k.b == nil || k.b.closed || k.b.key.node != l.writer.Node {
+		k.asked = nil
+		b, err := l.open(laneKey{node: l.writer.Node}, &backend{onReply: k.reply, onLost: func(*loop, error) {}})
+		if err != nil {
+			return
+		}
+		k.b = b
+	}
+	k.asked = append(k.asked, stamps)
+	k.b.raw(frame)
+	l.touch(&k.b.conn)
+}
+
+func (k *bracket) reply(l *loop, b *backend, reply []byte) {
+	if b != k.b || len(k.asked) == 0 {
+		return
+	}
+	stamps := k.asked[0]
+	k.asked = k.asked[1:]
+	if stamps == nil {
+		return
+	}
+	v, _, err := resp.Parse(reply)
+	if err != nil || len(v.Elems) != 3 || string(v.Elems[0].Str) != "master" {
+		return
+	}
+	for _, s := range stamps {
+		if s.r.order == s.order && s.r.offset == 0 && s.r.epoch == l.writer.Epoch {
+			s.r.offset = v.Elems[1].Int
+		}
+	}
+}
