@@ -264,7 +264,9 @@ func (m *Machine) startFence(cause string) {
 // fence waits until the redis-server is demoted or dead.
 func (m *Machine) fence() {
 	l, r := m.in.Local, &m.releases
-	if l.Process != ProcessRunning || m.revoked >= m.ownEpoch() && l.At > m.redisAt && l.Role == cluster.RoleReplica {
+	_, changing := m.busy(classRedis)
+	demoted := m.revoked >= m.ownEpoch() && !changing && (l.At <= m.redisAt || l.Role == cluster.RoleReplica)
+	if l.Process != ProcessRunning || demoted {
 		m.startRelease(r.cause)
 		return
 	}

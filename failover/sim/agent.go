@@ -54,6 +54,7 @@ type agent struct {
 	relisting bool
 	probing   bool
 	probeNo   int
+	syncFrom  cluster.Position // when a full sync was seen last
 	probeAt   time.Duration
 	polling   bool
 	pollAt    time.Duration
@@ -285,7 +286,11 @@ func (a *agent) probed(n int, p *proc, sent time.Duration, i info) {
 	}
 	l.OKAt, l.At, l.Busy, l.Loading = sent, sent, false, false
 	l.Role, l.Position, l.Prev, l.LinkUp, l.Syncing = i.role, i.position, i.prev, i.linkUp, i.syncing
-	l.Damaged = (l.Damaged || i.syncing) && !i.linkUp
+	if i.syncing {
+		a.syncFrom = i.position
+	}
+	// A full sync that has ended well leaves another position, even if its link was not seen up.
+	l.Damaged = (l.Damaged || i.syncing) && !i.linkUp && i.position == a.syncFrom
 	l.Following, l.Replicas = i.following, i.replicas
 	if a.out.Status.State == cluster.StateSyncing {
 		a.probeAt = min(a.probeAt, a.clock()+20*ms)
