@@ -41,7 +41,7 @@ func (k *bracket) start() {
 func (k *bracket) ask(frame []byte, stamps []stamp) {
 	l := k.l
 	if k.b == nil || k.b.closed || k.b.key.node != l.writer.Node {
-		k.asked = nil
+		k.leave()
 		b, err := l.open(laneKey{node: l.writer.Node}, &backend{onReply: k.reply, onLost: func(*loop, error) {}})
 		if err != nil {
 			return
@@ -51,6 +51,15 @@ func (k *bracket) ask(frame []byte, stamps []stamp) {
 	k.asked = append(k.asked, stamps)
 	k.b.raw(frame)
 	l.touch(&k.b.conn)
+}
+
+// leave ends the connection to a node that is not the primary any more.
+func (k *bracket) leave() {
+	b := k.b
+	k.b, k.asked = nil, nil
+	if b != nil && !b.closed {
+		k.l.drop(&b.conn, errPeerClosed)
+	}
 }
 
 func (k *bracket) reply(l *loop, b *backend, reply []byte) {
