@@ -27,10 +27,11 @@ func times(t *testing.T, env string, def int) int {
 }
 
 // repeat breaks the group n times under a load, each time from a group that is whole, and returns
-// what the load saw and when. Between is how many writes are acked before and after each.
+// what the load saw and when.
 func repeat(t *testing.T, g *Group, n int, fault func(i int)) (judgement, []around) {
 	t.Helper()
-	const between = 200
+	// How many writes are acked before and after each fault: a fifth of a second's.
+	between := int64(times(t, "UNDERSTUDY_BETWEEN", 200))
 	l := startLoad(t, g.Primary)
 	var faults []around
 	for i := range n {

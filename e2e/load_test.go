@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -310,13 +309,4 @@ func report(t *testing.T, what string, gaps []time.Duration, goal, bound time.Du
 	if worst := gaps[len(gaps)-1]; worst > bound {
 		t.Errorf("a gap of %v, which no busy machine explains (bound %v): all gaps %v", worst, bound, gaps)
 	}
-}
-
-// refused reports whether nobody listens at the address.
-func refused(addr string) bool {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
-	if err == nil {
-		_ = c.Close()
-	}
-	return err != nil
 }
