@@ -40,7 +40,7 @@ func startTraffic(t *testing.T, rounds ...func(round int) error) *traffic {
 				}
 				if err := round(n); err != nil {
 					x.mu.Lock()
-					x.errors = append(x.errors, err.Error())
+					x.errors = append(x.errors, time.Now().UTC().Format("15:04:05.000 ")+err.Error())
 					x.mu.Unlock()
 					continue
 				}
@@ -85,6 +85,16 @@ func TestReaderEndpointOutlivesAReplicaAndThePrimary(t *testing.T) {
 		if err := writer.Set(ctx, "product:"+strconv.Itoa(i), 0, 0).Err(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// A reader may be a moment behind. Once every node has the products, none may be missing any more.
+	for _, n := range g.Status().Nodes {
+		node := client(t, n.Addr)
+		eventually(t, "the products on "+n.ID, func() error {
+			if have, err := node.DBSize(ctx).Result(); have < products || err != nil {
+				return fmt.Errorf("%d are there, %v", have, err)
+			}
+			return nil
+		})
 	}
 	var versions [products]int // what this reader has seen of each
 	x := startTraffic(t,
