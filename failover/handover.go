@@ -332,14 +332,16 @@ func (m *Machine) publish() {
 		Durability: m.cfg.Durability, Position: l.Position, Role: cluster.RoleReplica, Leads: leads,
 		Pausing: m.mode == modeHandover,
 	}
-	if m.mode == modePromote && m.cfg.Mutation == MutationServeBeforeStore && m.writeUntil > 0 {
-		s.Leads = true
-	}
+	early := m.cfg.Mutation == MutationServeBeforeStore && m.mode == modeRecord && m.writeUntil > 0
+	s.Leads = leads || early
 	if s.Leads {
 		s.Role, s.Kept, s.Rules = cluster.RolePrimary, m.lead.Kept(), slices.Clone(m.rules())
 		s.Permit = max(0, m.writeUntil-m.in.Now)
 		if n := len(m.lead.Lineage); n > 0 {
 			s.Fork = m.lead.Lineage[n-1]
+		}
+		if early {
+			s.Fork = cluster.Fork{Epoch: m.lead.Epoch, ReplID: m.leading.promoted.Position.ReplID}
 		}
 	}
 	fit, reason := m.fit()

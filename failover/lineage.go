@@ -12,15 +12,25 @@ const maxLineage = 16
 
 // place maps a position to (index of its log in the lineage, offset), so that places compare. A
 // position on a log that the lineage does not know counts as far as the log before it reaches:
-// nothing was acked under a log that was never recorded. ok is false when neither is known.
+// nothing was acked under a log that was never recorded. So does a position below the fork of its own
+// log: a replica takes the new name when its partial resync is granted, before it has read on to where
+// the new log begins. ok is false when no log is known.
 func place(lineage []cluster.Fork, pos, prev cluster.Position) (index int, offset int64, ok bool) {
-	if i := indexOf(lineage, pos.ReplID); i >= 0 {
-		return i, pos.Offset, true
+	i, offset := indexOf(lineage, pos.ReplID), pos.Offset
+	if i < 0 {
+		i, offset = indexOf(lineage, prev.ReplID), min(prev.Offset, pos.Offset)
 	}
-	if i := indexOf(lineage, prev.ReplID); i >= 0 {
-		return i, min(prev.Offset, pos.Offset), true
+	if i < 0 {
+		return 0, 0, false
 	}
-	return 0, 0, false
+	for offset < lineage[i].At {
+		parent := indexOf(lineage[:i], lineage[i].Parent)
+		if parent < 0 {
+			break
+		}
+		i = parent
+	}
+	return i, offset, true
 }
 
 func indexOf(lineage []cluster.Fork, replid string) int {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"understudy/cluster"
@@ -16,7 +17,8 @@ const (
 	FaultHangRedis    FaultKind = "hang-redis"
 	FaultBusyRedis    FaultKind = "busy-redis"
 	FaultFreezeAgent  FaultKind = "freeze-agent"
-	FaultFreezeHost   FaultKind = "freeze-host" // agent, redis-server and fencer
+	FaultFreezeHost   FaultKind = "freeze-host"   // agent, redis-server and fencer
+	FaultFreezeGuards FaultKind = "freeze-guards" // agent and fencer: redis-server runs unwatched
 	FaultFreezeProxy  FaultKind = "freeze-proxy"
 	FaultCrashAgent   FaultKind = "crash-agent"
 	FaultCrashAt      FaultKind = "crash-at" // the agent dies at its next action of kind B
@@ -37,7 +39,7 @@ const (
 )
 
 var faultKinds = []FaultKind{
-	FaultKillRedis, FaultHangRedis, FaultBusyRedis, FaultFreezeAgent, FaultFreezeHost, FaultFreezeProxy, FaultCrashAgent,
+	FaultKillRedis, FaultHangRedis, FaultBusyRedis, FaultFreezeAgent, FaultFreezeHost, FaultFreezeGuards, FaultFreezeProxy, FaultCrashAgent,
 	FaultCrashAt, FaultPowerLoss, FaultWipe, FaultCut, FaultIsolate, FaultSlow, FaultReset, FaultStoreDown,
 	FaultStoreForgets, FaultStoreSlow, FaultCutStore, FaultCutNodes, FaultDeafProxy, FaultSwitchover, FaultStop,
 }
@@ -94,12 +96,14 @@ func (w *world) inject(f Fault) {
 		if n.agent != nil {
 			n.agent.frozen = max(n.agent.frozen, end)
 		}
-	case FaultFreezeHost:
+	case FaultFreezeHost, FaultFreezeGuards:
 		n.machine.frozen = max(n.machine.frozen, end)
 		if n.agent != nil {
 			n.agent.frozen = max(n.agent.frozen, end)
 		}
-		n.freezeRedis(end)
+		if f.Kind == FaultFreezeHost {
+			n.freezeRedis(end)
+		}
 	case FaultFreezeProxy:
 		x := w.proxies[abs(f.B)%len(w.proxies)]
 		x.frozen = max(x.frozen, end)
@@ -202,7 +206,8 @@ func (n *node) down(why string, down time.Duration, power bool) {
 // one node in a schedule. Two are beyond what sync durability promises.
 func (w *world) destroy(n *node, f Fault) {
 	l := w.store.lead
-	if w.destroyed || l.State != cluster.LeadHeld || !l.Promoted || l.Rule.W == 0 || len(l.Rule.Voters) < len(w.nodes)-1 {
+	if w.destroyed || l.State != cluster.LeadHeld || !l.Promoted || l.Rule.W == 0 || len(l.Rule.Voters) < len(w.nodes)-1 ||
+		slices.Contains(l.Rule.Voters, l.Holder) {
 		w.tracef("skipped: the others have no whole copy")
 		w.injected[f.Kind]--
 		return
