@@ -200,6 +200,7 @@ func (c *committer) release() {
 	if l.now >= l.acking || c.epoch != l.writer.Epoch {
 		return
 	}
+	l.unproved = false
 	for range n {
 		r := c.answered.pop()
 		if r.epoch != c.epoch {

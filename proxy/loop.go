@@ -72,6 +72,7 @@ type loop struct {
 	doubts    []doubt
 	settled   uint64        // counts the doubts that were ever settled
 	ledSince  time.Duration // when the present primary was first heard of
+	unproved  bool          // nothing was committed under its epoch yet: any read may show what only it has
 
 	commits committer
 	bracket bracket
@@ -253,7 +254,7 @@ func (l *loop) refresh() {
 		l.log.Info("primary changed", "epoch", l.writer.Epoch, "node", l.writer.Node)
 		l.keys.raiseBarrier()
 		l.tracker.reset()
-		l.coolTill, l.ledSince = 0, l.now
+		l.coolTill, l.ledSince, l.unproved = 0, l.now, true
 	}
 	if l.writer.Epoch != before.Epoch || l.writer.Node != before.Node {
 		l.leaveOthers()

@@ -134,7 +134,7 @@ func (l *loop) answered(r *request, reply []byte) {
 		}
 		l.keys.wrote(r)
 		l.commits.add(r, reply)
-	case r.write || l.isRead(r) && l.demand.Least > 0 && l.keys.dirty(r):
+	case r.write || l.isRead(r) && l.demand.Least > 0 && (l.unproved || l.keys.dirty(r)):
 		l.keys.wrote(r)
 		if l.demand.Least == 0 {
 			l.deliver(r, reply)
