@@ -56,7 +56,7 @@ func TestCrashesInARowLoseNothingAndShowNoError(t *testing.T) {
 	j, faults := repeat(t, g, n, func(int) { g.KillPrimary() })
 	report(t, "crashes", j.gaps(faults), 100*time.Millisecond, time.Second)
 	// Three clients write what must not be repeated, one request each at a time; most of those that
-	// a crash catches can be told apart, so fewer than one a crash may stay unknown.
+	// a crash catches can be told apart, so at most one a crash may stay unknown.
 	if len(j.unknown) > n {
 		t.Errorf("%d outcomes unknown after %d crashes", len(j.unknown), n)
 	}
