@@ -180,7 +180,26 @@ func (m *Machine) renewed(l cluster.Lead) {
 	}
 	if !d.granted {
 		d.granted = true
+		m.leaveRule()
 		m.served(l)
+	}
+}
+
+// leaveRule begins the epoch under the rule that it inherits and, jointly, under the same one without
+// this node: a voter that leads cannot vouch for itself, the next election would need its own log. No
+// permit of this epoch has been given that knew only the inherited rule, so nothing needs to end first.
+func (m *Machine) leaveRule() {
+	if m.cfg.Durability != cluster.DurabilitySync || !slices.Contains(m.lead.Rule.Voters, m.cfg.Self.Node) {
+		return
+	}
+	var voters []cluster.NodeID
+	for _, v := range m.lead.Rule.Voters {
+		if v != m.cfg.Self.Node {
+			voters = append(voters, v)
+		}
+	}
+	if len(voters) > 0 {
+		m.leading.joint = &joint{rule: cluster.NewRule(cluster.DurabilitySync, voters), oldUntil: m.in.Now}
 	}
 }
 

@@ -24,10 +24,11 @@ const (
 	FaultCrashAt      FaultKind = "crash-at" // the agent dies at its next action of kind B
 	FaultPowerLoss    FaultKind = "power-loss"
 	FaultWipe         FaultKind = "wipe" // the node comes back with an empty disk
-	FaultCut          FaultKind = "cut"  // one direction, A to B
+	FaultCut          FaultKind = "cut"  // one direction, A to B; B -1 is the store
 	FaultIsolate      FaultKind = "isolate"
 	FaultSlow         FaultKind = "slow"
-	FaultReset        FaultKind = "reset" // its replication connections
+	FaultLateAnswers  FaultKind = "late-answers" // of the store, to this node: the others see what it does at once
+	FaultReset        FaultKind = "reset"        // its replication connections
 	FaultStoreDown    FaultKind = "store-down"
 	FaultStoreForgets FaultKind = "store-forgets" // answers are lost
 	FaultStoreSlow    FaultKind = "store-slow"
@@ -40,7 +41,7 @@ const (
 
 var faultKinds = []FaultKind{
 	FaultKillRedis, FaultHangRedis, FaultBusyRedis, FaultFreezeAgent, FaultFreezeHost, FaultFreezeGuards, FaultFreezeProxy, FaultCrashAgent,
-	FaultCrashAt, FaultPowerLoss, FaultWipe, FaultCut, FaultIsolate, FaultSlow, FaultReset, FaultStoreDown,
+	FaultCrashAt, FaultPowerLoss, FaultWipe, FaultCut, FaultIsolate, FaultSlow, FaultLateAnswers, FaultReset, FaultStoreDown,
 	FaultStoreForgets, FaultStoreSlow, FaultCutStore, FaultCutNodes, FaultDeafProxy, FaultSwitchover, FaultStop,
 }
 
@@ -130,7 +131,10 @@ func (w *world) injectNetwork(f Fault, n *node, after func(func())) {
 	s := w.store
 	switch f.Kind {
 	case FaultCut:
-		to := abs(f.B) % len(w.links)
+		to := f.B % len(w.links)
+		if f.B < 0 {
+			to = s.host()
+		}
 		if to != n.index {
 			w.cut(n.index, to)
 			after(func() { w.heal(n.index, to) })
@@ -152,6 +156,10 @@ func (w *world) injectNetwork(f Fault, n *node, after func(func())) {
 				after(func() { w.links[n.index][h].slow -= late })
 			}
 		}
+	case FaultLateAnswers:
+		late := w.between(200*ms, 450*ms)
+		w.links[s.host()][n.index].slow += late
+		after(func() { w.links[s.host()][n.index].slow -= late })
 	case FaultReset:
 		if p := n.proc; p != nil {
 			p.dropReplicas()

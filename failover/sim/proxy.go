@@ -106,7 +106,7 @@ func newProxy(w *world, i int) *proxy {
 		x.clients = append(x.clients, &client{id: i*100 + c, x: x})
 	}
 	if w.wrong(failover.MutationTickerPermit) {
-		x.tick()
+		w.at(&x.actor, w.between(0, w.profile.TTL), x.tick)
 	}
 	return x
 }
@@ -213,6 +213,7 @@ func (x *proxy) mayAck(e cluster.Epoch) bool {
 // tick is the wrong rule: the permit is looked at now and then.
 func (x *proxy) tick() {
 	_, x.ticked = x.g.Writer(x.local())
+	x.poke()
 	x.w.at(&x.actor, x.w.now+x.w.profile.TTL, x.tick)
 }
 

@@ -67,6 +67,10 @@ func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 	}
 	if r.IntN(2) == 0 {
 		s.Faults = s.Faults[:r.IntN(2)]
+		if r.IntN(5) == 0 {
+			// Without commits only permits keep two primaries apart.
+			s.Durability, s.Proxies, s.Committed = cluster.DurabilityAsync, 2, true
+		}
 		s.Faults = append(s.Faults, drawStory(r, s)...)
 	}
 	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(min(1, max(-1, a.At-b.At))) })
@@ -97,9 +101,9 @@ func drawFault(r *rand.Rand, s Schedule, kinds []FaultKind) Fault {
 var stories = [][]Fault{
 	// The permit must count from before the renewal was sent.
 	{{Kind: FaultStoreSlow, A: -1, For: 3 * time.Second}, {Kind: FaultCutStore, A: -1, At: 500 * ms, For: 2 * time.Second}},
-	{{Kind: FaultStoreSlow, A: -1, For: 3 * time.Second}, {Kind: FaultFreezeGuards, A: -1, At: 700 * ms, For: 2 * time.Second}},
+	{{Kind: FaultLateAnswers, A: -1, For: 3 * time.Second}, {Kind: FaultCut, A: -1, B: -1, At: 700 * ms, For: 2 * time.Second}},
 	// Nobody is left to fence: the permit alone stands between the old primary and its clients.
-	{{Kind: FaultFreezeGuards, A: -1, For: 2 * time.Second}},
+	{{Kind: FaultFreezeGuards, A: -1, For: 3 * time.Second}, {Kind: FaultDeafProxy, A: -1, For: 3 * time.Second}},
 	// A voter comes back, and is not asked yet by an election.
 	{{Kind: FaultCutNodes, A: 2, For: 900 * ms}, {Kind: FaultCut, A: -1, B: 1, At: 1100 * ms, For: 600 * ms}, {Kind: FaultCutNodes, A: 2, At: 1300 * ms, For: 900 * ms}, {Kind: FaultKillRedis, A: -1, At: 1310 * ms}},
 	// Reads on the old primary's connections, by a proxy that has not heard.
