@@ -20,8 +20,9 @@ type election struct {
 	retryAt    time.Duration
 	own        Result // of our own revocation
 	ownDamaged bool
-	told       string // the last reason given for not claiming
-	claimBase  int64  // the revision that our claim replaces
+	told       string           // the last reason given for not claiming
+	present    []cluster.NodeID // the other nodes whose logs could be continued
+	claimBase  int64            // the revision that our claim replaces
 	claimAt    time.Duration
 }
 
@@ -125,6 +126,12 @@ func (m *Machine) choose() (cluster.NodeID, string) {
 		return m.lastResort(reports, "no node is fit"+unfit)
 	}
 	slices.SortStableFunc(fit, m.better)
+	m.election.present = nil
+	for _, c := range fit {
+		if c.Node != m.cfg.Self.Node {
+			m.election.present = append(m.election.present, c.Node)
+		}
+	}
 	if reason := m.complete(fit, revoked); reason != "" {
 		return m.lastResort(reports, reason+unfit)
 	}
@@ -268,8 +275,10 @@ func (m *Machine) sendClaim(l cluster.Lead) {
 	l.Epoch, l.Seq, l.State = m.lead.Epoch+1, m.lead.Seq+1, cluster.LeadHeld
 	l.Holder, l.Boot, l.TTL = m.cfg.Self.Node, m.in.Local.Boot, m.cfg.Profile.TTL
 	l.Rule, l.Lineage, l.Position = m.lead.Rule, m.lead.Lineage, m.in.Local.Position
-	if m.cfg.Durability == cluster.DurabilityAsync {
-		l.Rule = cluster.NewRule(cluster.DurabilityAsync, m.others())
+	if m.cfg.Durability == cluster.DurabilityAsync || m.revision == 0 {
+		// Nothing has been acked yet: any rule may begin. The strictest one means that the first
+		// write is as safe as the last.
+		l.Rule = cluster.NewRule(m.cfg.Durability, m.others())
 	}
 	l.Phases = phases(m.lead.Phases, "elect", m.in.Now-m.election.since)
 	if m.lead.State != cluster.LeadReleased {

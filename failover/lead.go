@@ -185,22 +185,18 @@ func (m *Machine) renewed(l cluster.Lead) {
 	}
 }
 
-// leaveRule begins the epoch under the rule that it inherits and, jointly, under the same one without
-// this node: a voter that leads cannot vouch for itself, the next election would need its own log. No
-// permit of this epoch has been given that knew only the inherited rule, so nothing needs to end first.
+// leaveRule begins the epoch under the rule that it inherits and, jointly, under one without this
+// node, of the nodes that were there at the election. A voter that leads cannot vouch for itself: the
+// next election would need its own log. No permit of this epoch has been given that knew only the
+// inherited rule, so nothing needs to end first.
 func (m *Machine) leaveRule() {
 	if m.cfg.Durability != cluster.DurabilitySync || !slices.Contains(m.lead.Rule.Voters, m.cfg.Self.Node) {
 		return
 	}
-	var voters []cluster.NodeID
-	for _, v := range m.lead.Rule.Voters {
-		if v != m.cfg.Self.Node {
-			voters = append(voters, v)
-		}
+	if m.election.epoch+1 != m.lead.Epoch || len(m.election.present) == 0 {
+		return
 	}
-	if len(voters) > 0 {
-		m.leading.joint = &joint{rule: cluster.NewRule(cluster.DurabilitySync, voters), oldUntil: m.in.Now}
-	}
+	m.leading.joint = &joint{rule: cluster.NewRule(cluster.DurabilitySync, m.election.present), oldUntil: m.in.Now}
 }
 
 // served is the end of a change of primary.
