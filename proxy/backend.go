@@ -21,7 +21,8 @@ type backend struct {
 	conn
 	key       laneKey
 	scan      resp.ReplyScanner
-	setup     int           // replies to our own session commands that are still to come
+	login     int           // replies to AUTH, HELLO and SELECT that must be good before anything else is sent
+	setup     int           // replies to our own commands that are still to come
 	setupErr  []byte        // the first of them that was an error
 	id        uint64        // of the connection, among all that this proxy ever made
 	batch     *batch        // open in this turn
@@ -68,8 +69,55 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	if key.db != 0 {
 		b.prepare("SELECT", strconv.Itoa(key.db))
 	}
+	b.login, b.upto = b.setup, len(b.out)
 	l.touch(&b.conn)
 	return b, nil
+}
+
+// loggedIn takes the answer to one of the commands that bring the session's state about. Until all
+// are good nothing of a client is sent: it would be carried out with another user's rights, or on
+// another database.
+func (b *backend) loggedIn(l *loop, reply []byte) {
+	if reply[0] == '-' && b.setupErr == nil {
+		b.setupErr = append([]byte(nil), reply...)
+	}
+	if b.login--; b.login > 0 {
+		return
+	}
+	if b.setupErr == nil {
+		b.upto = 0
+		l.touch(&b.conn)
+		return
+	}
+	b.refuseAll(l)
+}
+
+// refuseAll gives everybody who waits for the connection the server's refusal of the login.
+func (b *backend) refuseAll(l *loop) {
+	l.endBatch(b)
+	for _, r := range b.inflight.take() {
+		switch {
+		case r == swallow:
+		case r.group != nil:
+			for _, m := range r.group.members {
+				l.deliver(m, b.setupErr)
+			}
+			l.free(r)
+		default:
+			if r.tx == txEnd {
+				r.c.endTx()
+			}
+			l.deliver(r, b.setupErr)
+		}
+	}
+	if c := b.client; c != nil && !c.gone {
+		if c.expects > 0 { // it waits for confirmations of subscriptions
+			c.out = append(c.out, b.setupErr...)
+			l.touch(&c.conn)
+		}
+		c.dedicated = dedicated{away: c.away, redo: c.redo}
+	}
+	l.drop(&b.conn, errPeerClosed)
 }
 
 func defaultUser(user string) string {
@@ -128,8 +176,8 @@ func (b *backend) reply(l *loop, reply []byte) {
 	switch {
 	case b.setup > 0 && !resp.IsPush(reply):
 		b.setup--
-		if reply[0] == '-' && b.setupErr == nil {
-			b.setupErr = append([]byte(nil), reply...)
+		if b.login > 0 {
+			b.loggedIn(l, reply)
 		}
 	case b.onReply != nil:
 		b.onReply(l, b, reply)
@@ -143,9 +191,6 @@ func (b *backend) reply(l *loop, reply []byte) {
 		r := b.inflight.pop()
 		if r == swallow {
 			return
-		}
-		if b.setupErr != nil {
-			reply = b.setupErr // the session's own credentials are refused now
 		}
 		if r.ded && !l.rejected(r, reply) {
 			reply = l.concluded(r.c, r, reply)

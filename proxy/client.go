@@ -213,7 +213,7 @@ func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	}
 	switch info.Class {
 	case command.Refused:
-		l.local(c, []byte(errRefused(string(args[0]))))
+		l.local(c, []byte(errRefused(info.Name)))
 		return true
 	case command.Session:
 		return l.session(c, info, args, frame)
@@ -226,7 +226,7 @@ func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	}
 	if info.Name == "config|set" {
 		if name, refused := command.RefusedConfig(args); refused {
-			l.local(c, []byte(errRefused("CONFIG SET "+name)))
+			l.local(c, []byte(errRefused("config|set "+name)))
 			return true
 		}
 	}

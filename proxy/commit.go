@@ -271,7 +271,9 @@ func (c *committer) decide(r *request) {
 		switch {
 		case r.batch > 0:
 			l.wonder(r, true)
-		case !r.write || r.idem:
+		case r.tx == txEnd && !r.write: // what MULTI had queued is forgotten: it cannot be read anew
+			l.giveUp(r, errNoPrimary(0, l.now-r.arrived))
+		case r.tx != txEnd && (!r.write || r.idem):
 			l.again(r)
 		default:
 			l.unknown(r, "answered, and not known to be in the new primary's log")

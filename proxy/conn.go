@@ -24,6 +24,7 @@ type conn struct {
 	in      []byte // the start of a frame whose end has not arrived
 	out     []byte
 	sent    int    // bytes of out that are written already
+	upto    int    // of out, what may be written before the other side has agreed to the login; 0: all
 	written uint64 // bytes written in the connection's whole life
 	queued  bool   // in the loop's flush list
 	blocked bool   // the socket takes no more: wait for EPOLLOUT
@@ -124,8 +125,12 @@ func (l *loop) flush(c *conn) {
 	if c.closed || c.blocked {
 		return
 	}
-	for c.sent < len(c.out) {
-		n, err := unix.Write(c.fd, c.out[c.sent:])
+	end := len(c.out)
+	if c.upto > 0 {
+		end = c.upto
+	}
+	for c.sent < end {
+		n, err := unix.Write(c.fd, c.out[c.sent:end])
 		if err != nil {
 			if errors.Is(err, unix.EINTR) {
 				continue
@@ -140,6 +145,9 @@ func (l *loop) flush(c *conn) {
 		}
 		c.sent += n
 		c.written += uint64(n)
+	}
+	if end < len(c.out) {
+		return
 	}
 	c.out, c.sent = trim(c.out), 0
 	if c.last {

@@ -49,7 +49,7 @@ func (l *loop) exclusive(c *client, info *command.Info, args [][]byte, frame []b
 		return false
 	}
 	if info != nil && info.Class == command.Dedicated && !sticks(info.Name) {
-		l.local(c, []byte(errRefused(strings.ToUpper(string(args[0])))))
+		l.local(c, []byte(errRefused(info.Name)))
 		return true
 	}
 	r := l.newRequest(c, info, frame)
@@ -132,10 +132,10 @@ func (d *dedicated) enqueue(r *request) {
 func (d *dedicated) queue(r *request) {
 	if r.write {
 		d.txWrite = true
-		d.txWide = d.txWide || r.wide
 		d.txOnce = d.txOnce || !r.idem
-		d.txHashes = append(d.txHashes, r.hashes...)
 	}
+	d.txWide = d.txWide || r.wide
+	d.txHashes = append(d.txHashes, r.hashes...)
 	d.enqueue(r)
 }
 
@@ -216,6 +216,12 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 		l.touch(&b.conn)
 		l.deliver(r, nil) // its answers come as confirmations
 		return true
+	}
+	if r.info != nil && (r.info.Name == "wait" || r.info.Name == "waitaof") {
+		// On a connection that has run nothing yet WAIT returns at once; after any command it covers
+		// all that was answered before, the client's writes on other connections among it.
+		b.raw(ping)
+		b.inflight.push(swallow)
 	}
 	l.put(b, r)
 	return true

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -27,6 +28,8 @@ func errHoldFull(closed time.Duration) string {
 	return fmt.Sprintf("-TRYAGAIN no primary for %v and too many requests are waiting; the command may be repeated\r\n", closed.Round(time.Millisecond))
 }
 
+// errRefused takes a command's name as package command writes it.
 func errRefused(name string) string {
-	return fmt.Sprintf("-ERR understudy: %s is refused: it would break the group; use the understudy command instead\r\n", name)
+	name = strings.ToUpper(strings.ReplaceAll(name, "|", " "))
+	return fmt.Sprintf("-ERR understudy: %s is refused: it acts on one server behind this endpoint, or would break the group; use the understudy command, or connect to the node itself\r\n", name)
 }

@@ -58,7 +58,7 @@ func (l *loop) classify(r *request, args [][]byte) {
 	hashes := r.few[:0]
 	known := info.Keys(args, func(key []byte) { hashes = append(hashes, l.keys.slot(key)) })
 	r.hashes = hashes
-	r.wide = !known || len(hashes) == 0 || info.Script()
+	r.wide = !known || len(hashes) == 0 && info.Flags&command.PubSubFlag == 0 || info.Script()
 }
 
 // mark counts a write that is being sent as not yet safe.

@@ -39,6 +39,7 @@ type loop struct {
 	resuming []*client
 	pool     []*request
 	count    counts
+	gaugesAt time.Duration
 
 	clients  map[*client]struct{}
 	lanes    map[laneKey]*backend
@@ -289,9 +290,20 @@ func (l *loop) isReader(node cluster.NodeID) bool {
 	return false
 }
 
+// gaugeEvery is how often the gauges are set: several times between two scrapes.
+const gaugeEvery = 100 * time.Millisecond
+
 // report adds the turn's counts to the metrics.
 func (l *loop) report() {
 	m, n := l.metrics, &l.count
+	if l.now >= l.gaugesAt {
+		l.gaugesAt = l.now + gaugeEvery
+		m.clients.Set(float64(len(l.clients)))
+		m.backends.Set(float64(l.backends))
+		m.holding.Set(float64(l.held.n + len(l.replays)))
+		m.heldBytes.Set(float64(l.heldSize))
+		m.epoch.Set(float64(l.writer.Epoch))
+	}
 	if n.requests == 0 && n.replies == 0 && n.held == 0 && n.timedOut == 0 && n.rounds == 0 {
 		return
 	}
@@ -306,11 +318,6 @@ func (l *loop) report() {
 	m.rounds.Add(float64(n.rounds))
 	m.replicaReads.Add(float64(n.replicaReads))
 	m.onLead.Add(float64(n.leadReads))
-	m.clients.Set(float64(len(l.clients)))
-	m.backends.Set(float64(l.backends))
-	m.holding.Set(float64(l.held.n + len(l.replays)))
-	m.heldBytes.Set(float64(l.heldSize))
-	m.epoch.Set(float64(l.writer.Epoch))
 	*n = counts{}
 }
 

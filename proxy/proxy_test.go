@@ -278,3 +278,44 @@ func TestSplitEndpointReadsWhatWasWritten(t *testing.T) {
 		t.Errorf("k = %q", before)
 	}
 }
+
+func TestNothingIsCarriedOutWithoutTheSessionsLogin(t *testing.T) {
+	a, b := startNode(t, "g-001"), startNode(t, "g-002")
+	a.promote(t)
+	must(t, a.client.Do(ctx, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all").Err())
+	g := startProxy(t, nil)
+	g.lead(a, 1, nil)
+	c := goredis.NewClient(&goredis.Options{Addr: g.proxy.Addrs().Primary, Username: "app", Password: "secret", Protocol: 2, MaxRetries: -1, PoolSize: 1})
+	defer c.Close()
+	must(t, c.Set(ctx, "k", "v", 0).Err())
+	// The next primary does not know the user. What the session sends must not run as the default one.
+	b.promote(t)
+	g.fence(a)
+	g.lead(b, 2, nil)
+	for _, cmd := range [][]any{{"SET", "x", "1"}, {"INCR", "y"}, {"BLPOP", "z", "1"}} {
+		if err := c.Do(ctx, cmd...).Err(); err == nil || !strings.HasPrefix(err.Error(), "WRONGPASS") {
+			t.Errorf("%v: %v, want WRONGPASS", cmd, err)
+		}
+	}
+	if n := b.client.DBSize(ctx).Val(); n != 0 {
+		t.Errorf("%d keys were written without a login", n)
+	}
+}
+
+func TestClientsWaitCoversItsWrites(t *testing.T) {
+	a, b := startNode(t, "g-001"), startNode(t, "g-002")
+	a.promote(t)
+	b.replicaOf(t, a)
+	g := startProxy(t, nil)
+	g.lead(a, 1, nil)
+	c := dialRedis(t, g.proxy.Addrs().Primary, 2)
+	must(t, c.Set(ctx, "k", "v", 0).Err())
+	if n, err := c.Wait(ctx, 1, time.Second).Result(); n != 1 {
+		t.Errorf("WAIT 1 = %d, %v", n, err)
+	}
+	must(t, b.server.Kill())
+	must(t, c.Set(ctx, "k", "w", 0).Err())
+	if n, err := c.Wait(ctx, 1, 50*time.Millisecond).Result(); n != 0 {
+		t.Errorf("WAIT without a replica = %d, %v", n, err)
+	}
+}

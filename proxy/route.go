@@ -147,7 +147,7 @@ func (l *loop) answered(r *request, reply []byte) {
 }
 
 func (l *loop) isRead(r *request) bool {
-	return r.info != nil && r.info.Flags&command.ReadOnly != 0
+	return r.tx == txEnd || r.info != nil && r.info.Flags&command.ReadOnly != 0
 }
 
 // rejected reports whether the server refused the request without executing it, because it is not,
