@@ -251,7 +251,7 @@ func (s *sentinels) heal(ctx context.Context, victim server) error {
 		}
 		c := direct(victim.addr)
 		defer c.Close()
-		return c.SlaveOf(ctx, primaryHost, primaryPort).Err()
+		return c.ReplicaOf(ctx, primaryHost, primaryPort).Err()
 	}
 	if now.addr == victim.addr {
 		return s.run(number)
