@@ -33,7 +33,8 @@ demo: build need-redis ## kill a primary under load and see what clients see; un
 	@bin/understudy demo
 
 tools: ## install what the tests need: redis-server and the clients of other languages
-	@.ci/need redis sentinel php python ruby
+	@.ci/need redis sentinel php python ruby node
+	@[ -d examples/node/node_modules/ioredis ] || npm ci --silent --no-audit --no-fund --prefix examples/node
 
 # The sim and the processes are timed, so what is compiled for them is compiled before.
 test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, with the race detector

@@ -15,8 +15,6 @@ const (
 	// healBound is how long a group may take to be whole again once nothing is broken any more: an
 	// expiry, the longest back-off between two starts, a few full syncs.
 	healBound = 15 * time.Second
-	// fsyncLoss is what an everysec data set may lack after a power loss.
-	fsyncLoss = 2 * time.Second
 )
 
 func (w *world) wrong(m failover.Mutation) bool { return w.sched.Mutation == m }

@@ -15,11 +15,10 @@ type store struct {
 	lead     cluster.Lead
 	holders  []cluster.NodeID // by epoch
 
-	down     int           // how many faults hold it down now
-	backlog  []func()      // requests that came meanwhile
-	slow     time.Duration // how long its disk takes
-	forgets  int           // percent of the answers that are lost
-	released []time.Duration
+	down    int           // how many faults hold it down now
+	backlog []func()      // requests that came meanwhile
+	slow    time.Duration // how long its disk takes
+	forgets int           // percent of the answers that are lost
 }
 
 func (s *store) host() int { return len(s.w.links) - 1 }

@@ -46,7 +46,6 @@ type world struct {
 	destroyed bool // a node lost its data set, or the end of it
 	deaths    int  // of processes, whoever caused them
 	short     bool // a lead was taken with a data set that may lack its end
-	mayLose   time.Duration
 
 	failure string
 	trace   *strings.Builder // nil: not wanted
