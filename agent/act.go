@@ -89,7 +89,7 @@ func (a *Agent) start(life context.Context) error {
 	intact := a.disk.hasData()
 	s, err := redis.Start(redis.ServerOptions{
 		Binary: a.opts.Binary, Dir: a.disk.redisDir(), Host: a.opts.Host, Port: port, Socket: a.socket(),
-		ReplicaOf: a.hole.Addr(), Config: a.opts.Config, Logger: a.log,
+		ReplicaOf: a.hole.Addr(), Config: a.opts.Config, Guarded: a.opts.Fencer != nil, Logger: a.log,
 	})
 	if err != nil {
 		return err

@@ -34,11 +34,12 @@ func BootTime() time.Duration {
 }
 
 // Fencer is a process of its own that kills redis-servers when this one no longer can: each at its
-// deadline when nobody has moved that, and all of them at once when this process is gone. It catches
-// what PDEATHSIG does not: a process that is stopped or starved while its permit runs out.
+// deadline when nobody has moved that, and all of them when this process is gone. It catches what
+// PDEATHSIG does not: a process that is stopped or starved while its permit runs out, and a server that
+// hangs or refuses to end.
 //
-//	this process ── pipe: guard, until, release ──> fencer ── pidfd: SIGKILL ──> redis-server
-//	             ── end of file ──────────────────> kills all, ends
+//	this process ── pipe: guard, until, release ──> fencer ── pidfd: SIGKILL at the deadline ──> redis-server
+//	             ── end of file ──────────────────> SIGTERM to all; SIGKILL at the deadline, or after 1 s
 type Fencer struct {
 	log  *slog.Logger
 	path string
@@ -185,7 +186,7 @@ func (f *Fencer) PID() int {
 	return f.cmd.Process.Pid
 }
 
-// Stop ends the fencer, which kills what is still guarded, and waits for it until ctx ends.
+// Stop ends the fencer, which ends what is still guarded first, and waits for it until ctx ends.
 func (f *Fencer) Stop(ctx context.Context) error {
 	f.mu.Lock()
 	first := !f.closing
@@ -245,8 +246,18 @@ func startTime(pid int) (string, error) {
 	return fields[19], nil
 }
 
+// At the end of this process, redis-servers that were told SIGTERM have endWithin before SIGKILL. Under
+// appendfsync everysec a server puts off writing its append-only file, for two seconds at most, while an
+// fsync is under way: SIGKILL takes those acknowledged writes, and on SIGTERM they are written. A server
+// sees SIGTERM within 100 ms, and refuses it while it writes its first append-only file after a full
+// sync: hence again, every endAgain.
+const (
+	endWithin = time.Second
+	endAgain  = 100 * time.Millisecond
+)
+
 // FencerMain is the fencer's life: it obeys the lines of stdin, kills at the deadlines, and when
-// stdin ends kills all that is guarded. It returns the exit code of the process.
+// stdin ends it ends all that is guarded. It returns the exit code of the process.
 func FencerMain(stdin io.Reader) int {
 	// What ends the others must not end this one before them.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
@@ -268,24 +279,26 @@ func FencerMain(stdin io.Reader) int {
 			fired <- struct{}{}
 		}
 	}()
-	for {
+	for w.ending == 0 || len(w.fds) > 0 {
 		select {
 		case line, ok := <-lines:
 			if !ok {
-				w.killAll()
-				return 0
-			}
-			if err := w.obey(line); err != nil {
+				lines, w.ending = nil, BootTime()+endWithin
+			} else if err := w.obey(line); err != nil {
 				fmt.Fprintln(os.Stderr, "fencer:", err)
 			}
 		case <-fired:
 		}
-		timer.set(w.killOverdue(BootTime()))
+		timer.set(w.look(BootTime()))
 	}
+	return 0
 }
 
 // watchman is the fencer's state.
-type watchman struct{ fds map[int]*watched }
+type watchman struct {
+	fds    map[int]*watched
+	ending time.Duration // all that is guarded is being ended, and is dead by then; 0: not yet
+}
 
 // watched is one process that the fencer can kill. The pidfd names the process itself: its number
 // may have been given to another one.
@@ -315,8 +328,7 @@ func (w *watchman) obey(line string) error {
 		}
 	case "release":
 		if x != nil {
-			delete(w.fds, pid)
-			return unix.Close(x.pidfd)
+			w.forget(pid)
 		}
 	default:
 		return fmt.Errorf("line %q: unknown verb", line)
@@ -343,31 +355,50 @@ func (w *watchman) guard(pid int, start string) error {
 	return nil
 }
 
-// killOverdue kills what is past its deadline and returns the next deadline, 0 when there is none.
-func (w *watchman) killOverdue(now time.Duration) time.Duration {
+// look does what is due, and returns when to look again, 0 for never. The end of this process moves no
+// deadline on: a server whose permit runs out meanwhile is killed then.
+func (w *watchman) look(now time.Duration) time.Duration {
 	next := time.Duration(0)
-	for _, x := range w.fds {
+	if w.ending != 0 {
+		next = now + endAgain
+	}
+	for pid, x := range w.fds {
+		until := x.until
+		if w.ending != 0 && (until == 0 || until > w.ending) {
+			until = w.ending
+		}
 		switch {
-		case x.until == 0:
-		case x.until <= now:
-			x.kill()
-			x.until = 0
-		case next == 0 || x.until < next:
-			next = x.until
+		case until != 0 && until <= now:
+			x.signal(unix.SIGKILL)
+			w.forget(pid)
+			continue
+		case w.ending != 0 && x.ended():
+			w.forget(pid)
+			continue
+		case w.ending != 0:
+			x.signal(unix.SIGTERM)
+		}
+		if until != 0 && (next == 0 || until < next) {
+			next = until
 		}
 	}
 	return next
 }
 
-func (w *watchman) killAll() {
-	for _, x := range w.fds {
-		x.kill()
-	}
+func (w *watchman) forget(pid int) {
+	_ = unix.Close(w.fds[pid].pidfd)
+	delete(w.fds, pid)
 }
 
-func (x *watched) kill() {
-	if err := unix.PidfdSendSignal(x.pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		fmt.Fprintln(os.Stderr, "fencer: kill:", err)
+// ended reports whether the process has ended, reaped or not.
+func (x *watched) ended() bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(x.pidfd), Events: unix.POLLIN}}, 0)
+	return n > 0 && err == nil
+}
+
+func (x *watched) signal(sig unix.Signal) {
+	if err := unix.PidfdSendSignal(x.pidfd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		fmt.Fprintf(os.Stderr, "fencer: %v: %v\n", sig, err)
 	}
 }
 

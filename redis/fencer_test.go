@@ -3,7 +3,11 @@ package redis
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -28,10 +32,14 @@ func stopFencer(t *testing.T, f *Fencer) {
 	}
 }
 
-// sleeper starts a process that ends by being killed only, and reports when that was.
+// sleeper starts a process that ends by a signal only, and reports when that was.
 func sleeper(t *testing.T) (int, <-chan time.Time) {
 	t.Helper()
-	cmd := exec.Command("sleep", "60")
+	return start(t, exec.Command("sleep", "60"))
+}
+
+func start(t *testing.T, cmd *exec.Cmd) (int, <-chan time.Time) {
+	t.Helper()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +124,10 @@ func TestWatchmanLeavesAReusedNumberAlone(t *testing.T) {
 	if len(w.fds) > 0 {
 		t.Fatal("it guards a process that was started at another time")
 	}
-	w.killOverdue(BootTime())
-	w.killAll()
+	w.look(BootTime())
+	w.ending = 1
+	w.look(BootTime())
+	w.ending = 0
 	start, err := startTime(pid)
 	must(t, err, w.obey(fmt.Sprintf("guard %d %s", pid, start)))
 	if len(w.fds) != 1 || !alive(pid) {
@@ -131,16 +141,76 @@ func TestWatchmanLeavesAReusedNumberAlone(t *testing.T) {
 }
 
 func TestKilledParentLeavesNoProcess(t *testing.T) {
-	f := startFamily(t)
-	must(t, f.parent.Process.Kill())
-	waitGone(t, "redis-server", f.server)
-	waitGone(t, "the guarded process", f.sleeper)
-	waitGone(t, "the fencer", f.fencer)
+	for _, guarded := range []bool{false, true} {
+		f := startFamily(t, guarded)
+		must(t, f.parent.Process.Kill())
+		waitGone(t, "redis-server", f.server)
+		waitGone(t, "the guarded process", f.sleeper)
+		waitGone(t, "the fencer", f.fencer)
+		text, err := os.ReadFile(filepath.Join(f.dir, "redis.log"))
+		must(t, err)
+		if inOrder := strings.Contains(string(text), "ready to exit"); inOrder != guarded {
+			t.Errorf("guarded by a fencer: %v; ended in order: %v", guarded, inOrder)
+		}
+	}
+}
+
+// A server that does not end when it is told to is killed: at its own deadline if that is near, and
+// after endWithin at the latest.
+func TestEndOfTheParentKillsWhatDoesNotEndByItself(t *testing.T) {
+	f := startFencer(t)
+	type charge struct {
+		pid   int
+		ended <-chan time.Time
+	}
+	var deaf, frozen, overdue charge
+	deaf.pid, deaf.ended = start(t, exec.Command("sh", "-c", `trap "" TERM; exec sleep 60`))
+	server, _ := run(t) // it handles SIGTERM: what does not is ended by it also while it is stopped
+	frozenEnded := make(chan time.Time, 1)
+	go func() { <-server.Exited(); frozenEnded <- time.Now() }()
+	frozen.pid, frozen.ended = server.PID(), frozenEnded
+	overdue.pid, overdue.ended = start(t, exec.Command("sh", "-c", `trap "" TERM; exec sleep 60`))
+	willing, willingEnded := sleeper(t)
+	waitFor(t, "SIGTERM is ignored", func() bool { return ignoresTerm(deaf.pid) && ignoresTerm(overdue.pid) })
+	must(t, f.Guard(deaf.pid), f.Guard(frozen.pid), f.Guard(overdue.pid), f.Guard(willing))
+	must(t, f.Until(overdue.pid, 300*time.Millisecond), f.Until(deaf.pid, time.Hour))
+	must(t, syscall.Kill(frozen.pid, syscall.SIGSTOP))
+	began := time.Now()
+	stopFencer(t, f)
+	for _, c := range []struct {
+		name     string
+		ended    <-chan time.Time
+		from, to time.Duration
+	}{
+		{"ends by SIGTERM", willingEnded, 0, endWithin / 2},
+		{"has a deadline", overdue.ended, 250 * time.Millisecond, endWithin - 100*time.Millisecond},
+		{"ignores SIGTERM", deaf.ended, endWithin - 10*time.Millisecond, 2 * endWithin},
+		{"is stopped", frozen.ended, endWithin - 10*time.Millisecond, 2 * endWithin},
+	} {
+		if took := (<-c.ended).Sub(began); took < c.from || took > c.to {
+			t.Errorf("the one that %s ended after %v, want %v to %v", c.name, took, c.from, c.to)
+		}
+	}
+}
+
+// ignoresTerm reads the mask of ignored signals in /proc/PID/status.
+func ignoresTerm(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(text)) {
+		if mask, ok := strings.CutPrefix(line, "SigIgn:"); ok {
+			n, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+			return err == nil && n&(1<<(syscall.SIGTERM-1)) != 0
+		}
+	}
+	return false
 }
 
 // A parent that is stopped cannot fence: the fencer does, at the deadline.
 func TestStoppedParentIsFencedByTheFencer(t *testing.T) {
-	f := startFamily(t)
+	f := startFamily(t, true)
 	must(t, f.parent.Process.Signal(syscall.SIGSTOP))
 	waitGone(t, "the process with a deadline", f.sleeper)
 	if !alive(f.server) {

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 		case FencerArg:
 			os.Exit(FencerMain(os.Stdin))
 		case "parent":
-			if err := parent(os.Args[2]); err != nil {
+			if err := parent(os.Args[2], os.Args[3] == "guarded"); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
@@ -31,13 +31,18 @@ func TestMain(m *testing.M) {
 
 // parent is a program as `understudy up` is one: it starts a redis-server, a fencer and a process that
 // only the fencer will end, says which they are, and hangs on.
-func parent(dir string) error {
+func parent(dir string, isGuarded bool) error {
 	binary, err := FindServer(contextOf(), "")
 	if err != nil {
 		return err
 	}
-	s, err := Start(serverOptions(binary, dir))
+	o := serverOptions(binary, dir)
+	o.Guarded = isGuarded
+	s, err := Start(o)
 	if err != nil {
+		return err
+	}
+	if err := answers(s); err != nil {
 		return err
 	}
 	f, err := StartFencer(FencerOptions{})
@@ -61,16 +66,38 @@ func parent(dir string) error {
 	}
 }
 
+// answers waits until the server's own handling of signals is in place.
+func answers(s *Server) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(5 * time.Second); ; {
+		c, err := Dial(contextOf(), s.opts.Socket)
+		if err == nil {
+			err = errors.Join(c.Ping(contextOf()), c.Close())
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			return err
+		}
+	}
+}
+
 // family is what a parent said of its children.
 type family struct {
 	parent                  *exec.Cmd
+	dir                     string
 	server, sleeper, fencer int
 }
 
-func startFamily(t *testing.T) family {
+func startFamily(t *testing.T, guarded bool) family {
 	t.Helper()
 	needServer(t)
-	f := family{parent: exec.Command("/proc/self/exe", "parent", shortDir(t))}
+	f := family{dir: shortDir(t)}
+	f.parent = exec.Command("/proc/self/exe", "parent", f.dir, map[bool]string{true: "guarded", false: "alone"}[guarded])
 	f.parent.Stderr = os.Stderr
 	out, err := f.parent.StdoutPipe()
 	if err != nil {

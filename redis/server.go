@@ -76,7 +76,11 @@ type ServerOptions struct {
 	Socket    string            // unix socket for its agent
 	ReplicaOf string            // HOST:PORT; required: a server never boots as a primary
 	Config    map[string]string // further directives; they win over ours
-	Logger    *slog.Logger
+	// Guarded: a Fencer ends it when this process is gone. Then the kernel's own signal for that is
+	// SIGTERM, which lets the server write what it has acknowledged; without a fencer it is SIGKILL,
+	// because a server that hangs or refuses SIGTERM would outlive us.
+	Guarded bool
+	Logger  *slog.Logger
 }
 
 // Server is one run of a redis-server.
@@ -110,7 +114,8 @@ func startChild(cmd *exec.Cmd) error {
 // maxLog bounds the log that is kept from run to run.
 const maxLog = 8 << 20
 
-// Start spawns the server; it is ended with this process, even when that is killed.
+// Start spawns the server; it is ended with this process, even when that is killed. It waits at most
+// lockWithin for an earlier one in the same directory to end.
 func Start(opts ServerOptions) (*Server, error) {
 	if opts.ReplicaOf == "" {
 		return nil, errors.New("redis: ReplicaOf is needed: a server never boots as a primary")
@@ -130,10 +135,18 @@ func Start(opts ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
 	defer log.Close()
+	lock, err := lockDir(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
+	defer lock.Close() // the server has inherited it
 	cmd := exec.Command(opts.Binary.Path, conf)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = opts.Dir, log, log
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = opts.Dir, log, log, []*os.File{lock}
 	// Its own process group: a Ctrl-C on the terminal is for us, who stop it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if opts.Guarded {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+	}
 	if err := startChild(cmd); err != nil {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
@@ -146,6 +159,36 @@ func Start(opts ServerOptions) (*Server, error) {
 		close(s.exited)
 	}()
 	return s, nil
+}
+
+// lockWithin bounds the wait for the server before, which may still be writing its data set after its
+// parent died: the fencer gives it endWithin.
+const lockWithin = 2 * endWithin
+
+// lockDir waits until no server runs in dir. The lock is on the open file that the server inherits, so
+// that the kernel gives it back when the server, and a child that rewrites its file, has ended: two
+// servers would write into each other's append-only files.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(lockWithin); ; {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			return nil, errors.Join(fmt.Errorf("the server before has not ended within %v: it, or its child, still runs in %s", lockWithin, dir), f.Close())
+		}
+	}
 }
 
 // writeConfig writes redis.conf. Where the numbers come from: the measurements in ARCHITECTURE.md.
@@ -163,6 +206,9 @@ func writeConfig(o ServerOptions) (string, error) {
 		"repl-timeout": "10", "repl-ping-replica-period": "1", "repl-backlog-size": "64mb", "repl-backlog-ttl": "0",
 		"client-output-buffer-limit": "replica 1gb 0 0", "maxclients": "20000", "latency-tracking": "yes",
 		"enable-debug-command": "no", "loglevel": "notice", "logfile": `""`,
+		// SIGTERM comes when nobody waits for the replicas any more: the default would give those that
+		// lag ten seconds, within which the fencer kills.
+		"shutdown-timeout": "0",
 	}
 	maps.Copy(conf, o.Config)
 	var b strings.Builder
@@ -227,18 +273,34 @@ func (s *Server) Kill() error {
 	}
 }
 
-// Terminate asks the server to end in order and waits for it until ctx ends.
-func (s *Server) Terminate(ctx context.Context) error {
-	// A stopped process must run to see SIGTERM.
-	_ = s.cmd.Process.Signal(syscall.SIGCONT)
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("stop redis-server %d: %w", s.PID(), err)
-	}
+// InOrder reports whether the server has ended by itself with status 0: all that it had is on disk.
+func (s *Server) InOrder() bool {
 	select {
 	case <-s.exited:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("redis-server %d has not stopped: %w", s.PID(), ctx.Err())
+		return s.cmd.ProcessState.Success()
+	default:
+		return false
+	}
+}
+
+// Terminate asks the server to end in order and waits for it until ctx ends. It asks again and again:
+// a server that writes its first append-only file after a full sync refuses, and forgets it.
+func (s *Server) Terminate(ctx context.Context) error {
+	again := time.NewTicker(50 * time.Millisecond) // the server looks for signals every 100 ms
+	defer again.Stop()
+	for {
+		// A stopped process must run to see SIGTERM.
+		_ = s.cmd.Process.Signal(syscall.SIGCONT)
+		if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("stop redis-server %d: %w", s.PID(), err)
+		}
+		select {
+		case <-s.exited:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("redis-server %d has not stopped: %w", s.PID(), ctx.Err())
+		case <-again.C:
+		}
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	redigo "github.com/gomodule/redigo/redis"
 )
 
 func contextOf() context.Context { return context.Background() }
@@ -162,6 +164,91 @@ func TestServerSaysWhyItEnded(t *testing.T) {
 	<-s.Exited()
 	if got := s.Reason(); !strings.Contains(got, "exit status 1") || !strings.Contains(got, "argument") {
 		t.Errorf("after a wrong configuration: %q", got)
+	}
+}
+
+// The server refuses SIGTERM, and forgets it, while it writes its first append-only file after a full sync.
+func TestTerminateIsRepeatedWhileTheFirstFileIsWritten(t *testing.T) {
+	primary, p := run(t)
+	_, err := p.Promote(t.Context())
+	must(t, err)
+	_, err = p.do(t.Context(), "EVAL", "for i = 1, 200 do redis.call('SET', i, string.rep('x', 100)) end", "0")
+	must(t, err)
+	o := serverOptions(needServer(t), shortDir(t))
+	// 200 keys of 2 ms each: the rewrite takes 400 ms.
+	o.ReplicaOf, o.Config = primary.Addr(), map[string]string{"rdb-key-save-delay": "2000"}
+	s, err := Start(o)
+	must(t, err)
+	t.Cleanup(func() { _ = s.Kill() })
+	waitFor(t, "the first file is being written", func() bool {
+		c, err := Dial(t.Context(), o.Socket)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		text, err := redigo.String(c.do(t.Context(), "INFO", "replication", "persistence"))
+		return err == nil && strings.Contains(text, "master_link_status:up") && strings.Contains(text, "aof_rewrite_in_progress:1")
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	must(t, s.Terminate(ctx))
+	if !s.InOrder() {
+		t.Errorf("it ended with %s", s.Reason())
+	}
+	text, err := os.ReadFile(filepath.Join(o.Dir, "redis.log"))
+	must(t, err)
+	if !strings.Contains(string(text), "can't exit") {
+		t.Error("it has not refused: this test proves nothing")
+	}
+}
+
+// What a server has acknowledged is in its file after SIGTERM also when a replica lags or does not answer.
+func TestTerminateDoesNotWaitForReplicas(t *testing.T) {
+	s, c := run(t)
+	_, err := c.Promote(t.Context())
+	must(t, err)
+	o := serverOptions(needServer(t), shortDir(t))
+	o.ReplicaOf = s.Addr()
+	replica, err := Start(o)
+	must(t, err)
+	t.Cleanup(func() { _ = replica.Kill() })
+	waitFor(t, "the replica is online", func() bool {
+		r, err := c.Replication(t.Context())
+		return err == nil && len(r.Replicas) == 1 && r.Replicas[0].State == "online"
+	})
+	must(t, syscall.Kill(replica.PID(), syscall.SIGSTOP))
+	_, err = c.do(t.Context(), "SET", "the-key", "1")
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	must(t, s.Terminate(ctx))
+	files, err := filepath.Glob(filepath.Join(s.opts.Dir, "appendonlydir", "*.incr.aof"))
+	must(t, err)
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		must(t, err)
+		if strings.Contains(string(text), "the-key") {
+			return
+		}
+	}
+	t.Errorf("the write is in none of %v", files)
+}
+
+func TestServerWaitsForTheOneBeforeInItsDirectory(t *testing.T) {
+	first, _ := run(t)
+	o := first.opts
+	o.Port = freePort()
+	ended := make(chan error, 1)
+	time.AfterFunc(200*time.Millisecond, func() { ended <- first.Kill() })
+	second, err := Start(o)
+	must(t, err)
+	t.Cleanup(func() { _ = second.Kill() })
+	if alive(first.PID()) {
+		t.Error("two servers ran in one directory")
+	}
+	must(t, <-ended)
+	if _, err := Start(o); err == nil || !strings.Contains(err.Error(), "has not ended") {
+		t.Errorf("a third one was started beside the second: %v", err)
 	}
 }
 
