@@ -43,8 +43,11 @@ type stream struct {
 // between calls f with every entry after offset a, up to b: the first may lie in the log before.
 func (s *stream) between(a, b int64, f func(entry)) {
 	if a < s.start {
-		s.parent.between(a, s.start, f)
+		s.parent.between(a, min(b, s.start), f)
 		a = s.start
+	}
+	if b <= s.start {
+		return
 	}
 	for _, e := range s.entries[a-s.start : b-s.start] {
 		f(e)
@@ -119,6 +122,7 @@ type proc struct {
 	clients               []*pipe
 	waiters               []*waiter
 
+	promoted  bool // once, and has followed nobody since
 	diskStale bool
 	synced    struct { // what is safe from a power loss
 		log *stream
@@ -352,7 +356,7 @@ func (p *proc) follow(node int) {
 		p.demoted()
 	}
 	if node >= 0 {
-		p.n.disk.held, p.n.disk.short = false, false
+		p.promoted, p.n.disk.held, p.n.disk.short = false, false, false
 		p.connect()
 	}
 }
@@ -513,7 +517,7 @@ func (p *proc) rewrite() {
 	p.w.at(&p.actor, p.w.now+p.w.between(20*ms, 300*ms), func() {
 		if p.alive && !p.broken && !p.syncing && (p.log == log || p.log.parent == log) {
 			p.diskStale = false
-			p.n.disk.held = p.role == cluster.RolePrimary
+			p.n.disk.held = p.promoted
 			p.synced.log, p.synced.off = p.log, p.off
 		}
 	})
@@ -540,6 +544,7 @@ func (p *proc) promote() {
 		p.rewrite()
 	}
 	p.role, p.pausing, p.quiet = cluster.RolePrimary, false, false
+	p.promoted = true
 	p.n.disk.held = !p.diskStale
 	p.w.tracef("node %d: %s promoted, log %s continues %s:%d", p.n.index, p.boot, p.log.id, p.prev.ReplID, p.prev.Offset)
 }

@@ -50,7 +50,7 @@ func TestSimGivesEqualRunsForEqualSeeds(t *testing.T) {
 	}
 }
 
-// TestSimScriptsOfFixedBugs replays what once failed.
+// TestSimScriptsOfFixedBugs replays what once failed, also with other seeds.
 func TestSimScriptsOfFixedBugs(t *testing.T) {
 	scripts, err := filepath.Glob("../testdata/sim/*.txt")
 	if err != nil || len(scripts) == 0 {
@@ -63,7 +63,16 @@ func TestSimScriptsOfFixedBugs(t *testing.T) {
 				t.Fatal(err)
 			}
 			if trace, err := Replay(string(text)); err != nil {
-				t.Errorf("%v\n%s", err, trace)
+				t.Fatalf("%v\n%s", err, trace)
+			}
+			s, err := Parse(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for s.Seed = range uint64(neighbours) {
+				if o := outcomeOf(s, nil); o.failure != "" {
+					t.Fatalf("%s\n%s", o.failure, s)
+				}
 			}
 		})
 	}
