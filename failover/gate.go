@@ -81,7 +81,7 @@ func (g *Gate) Writer(now time.Duration) (w Writer, ok bool) {
 			g.closed = until
 		}
 	}
-	w = Writer{Node: s.Node, Addr: s.Addr, Socket: s.Socket, Epoch: s.Epoch, ReplID: s.Fork.ReplID, Until: until}
+	w = Writer{Node: s.Node, Addr: s.Addr, Socket: s.Socket, Epoch: g.epoch, ReplID: s.Fork.ReplID, Until: until}
 	return w, ok && !s.Pausing
 }
 

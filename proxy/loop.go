@@ -256,6 +256,7 @@ func (l *loop) refresh() {
 		l.keys.raiseBarrier()
 		l.tracker.reset()
 		l.coolTill, l.ledSince, l.unproved = 0, l.now, true
+		l.gaugesAt = l.now
 	}
 	if l.writer.Epoch != before.Epoch || l.writer.Node != before.Node {
 		l.leaveOthers()
