@@ -70,6 +70,11 @@ func (a *Agent) carryOut(ctx, life context.Context, action failover.Action, serv
 	case failover.ActPromote:
 		rep, err := c.Promote(ctx)
 		r.Position, r.Prev = rep.Position, rep.Prev
+		if err == nil {
+			if err := a.runs.promoted(server); err != nil { // costs a restart its ease, not this promotion
+				a.log.Warn("the next start will take the data set for short", "error", err)
+			}
+		}
 		return err
 	case failover.ActPause:
 		return a.pause(ctx, c, action, r)
@@ -86,7 +91,11 @@ func (a *Agent) start(life context.Context) error {
 	if err != nil {
 		return err
 	}
-	intact := a.disk.hasData()
+	data := a.disk.hasData()
+	short, err := a.runs.begin()
+	if err != nil {
+		return err
+	}
 	s, err := redis.Start(redis.ServerOptions{
 		Binary: a.opts.Binary, Dir: a.disk.redisDir(), Host: a.opts.Host, Port: port, Socket: a.socket(),
 		ReplicaOf: a.hole.Addr(), Config: a.opts.Config, Guarded: a.opts.Fencer != nil, Logger: a.log,
@@ -95,7 +104,8 @@ func (a *Agent) start(life context.Context) error {
 		return err
 	}
 	a.guard(func(f *redis.Fencer) error { return f.Guard(s.PID()) })
-	a.inbox <- startedMsg{s, intact} // never lost: a server that nobody knows would never be stopped
+	a.runs.started(s)
+	a.inbox <- startedMsg{server: s, intact: data && !short, short: data && short} // never lost: a server that nobody knows would never be stopped
 	a.goDo(func() {
 		select {
 		case <-s.Exited():
@@ -139,13 +149,13 @@ func (a *Agent) fenceDeadline() {
 }
 
 func (a *Agent) started(m startedMsg) {
-	a.server, a.fencedAt = m.server, 0
+	a.server, a.fencedAt, a.inOrder = m.server, 0, false
 	a.boots++
 	_, port, _ := net.SplitHostPort(m.server.Addr())
 	a.port, _ = strconv.Atoi(port)
 	seen := a.in.Local.Seen
 	a.in.Local = failover.Local{
-		Process: failover.ProcessRunning, Seen: seen, Intact: m.intact, Role: cluster.RoleReplica,
+		Process: failover.ProcessRunning, Seen: seen, Intact: m.intact, Short: m.short, Role: cluster.RoleReplica,
 		Boot: fmt.Sprintf("%d-%d-%d", time.Now().UnixNano(), m.server.PID(), a.boots),
 	}
 	a.probeAt = 0
@@ -156,7 +166,7 @@ func (a *Agent) exited(m exitMsg) {
 		return
 	}
 	a.guard(func(f *redis.Fencer) error { return f.Release(m.server.PID()) })
-	a.server = nil
+	a.server, a.inOrder = nil, m.server.InOrder()
 	l := &a.in.Local
 	l.Process, l.Exit, l.Role, l.LinkUp = failover.ProcessNone, m.server.Reason(), cluster.RoleReplica, false
 }

@@ -23,6 +23,7 @@ type Agent struct {
 	metrics *metrics
 	hole    *redis.BlackHole
 	disk    disk
+	runs    *runs
 	port    int
 
 	inbox chan any // everything that the loop reacts to
@@ -32,6 +33,7 @@ type Agent struct {
 	in         failover.Input
 	out        failover.Output
 	server     *redis.Server
+	inOrder    bool // the last server has ended, in order
 	boots      int
 	probing    bool
 	probeAt    time.Duration
@@ -79,6 +81,7 @@ type (
 	startedMsg struct {
 		server *redis.Server
 		intact bool
+		short  bool
 	}
 	exitMsg struct{ server *redis.Server }
 	seenMsg cluster.Epoch
@@ -98,7 +101,7 @@ func New(opts Options) (*Agent, error) {
 		return nil, fmt.Errorf("agent %s: reserve a port: %w", opts.Self.Node, err)
 	}
 	a := &Agent{
-		opts: opts, disk: d, hole: hole, port: opts.Port,
+		opts: opts, disk: d, runs: openRuns(opts.Dir, opts.BootIDFile), hole: hole, port: opts.Port,
 		log:     opts.Logger.With("component", "agent", "node", string(opts.Self.Node)),
 		metrics: newMetrics(opts.Metrics, opts.Group, opts.Self.Node),
 		machine: failover.New(failover.Config{
@@ -207,7 +210,7 @@ func (a *Agent) drain() {
 		select {
 		case msg := <-a.inbox:
 			if s, ok := msg.(startedMsg); ok {
-				a.server = s.server
+				a.server, a.inOrder = s.server, false
 			}
 		case <-done:
 			return
@@ -215,18 +218,22 @@ func (a *Agent) drain() {
 	}
 }
 
+// stopServer ends redis-server, and notes it when that was in order.
 func (a *Agent) stopServer() error {
-	if a.server == nil {
+	if a.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		defer a.guard(func(f *redis.Fencer) error { return f.Release(a.server.PID()) })
+		if err := a.server.Terminate(ctx); err != nil {
+			a.log.Warn("redis-server did not stop in time", "error", err)
+			return a.server.Kill()
+		}
+		a.inOrder = a.server.InOrder()
+	}
+	if !a.inOrder {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	defer a.guard(func(f *redis.Fencer) error { return f.Release(a.server.PID()) })
-	if err := a.server.Terminate(ctx); err != nil {
-		a.log.Warn("redis-server did not stop in time", "error", err)
-		return a.server.Kill()
-	}
-	return nil
+	return a.runs.stopped()
 }
 
 // goDo runs work whose end Run waits for.

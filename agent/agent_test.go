@@ -182,6 +182,9 @@ func TestGroupWhosePrimaryLostItsDataWaitsForAnOperator(t *testing.T) {
 	g := startGroup(t, groupOptions{})
 	old := g.waitReady()
 	g.set(old, "k", "v")
+	for _, id := range g.replicas(old) { // a write that goes straight to the server is not waited for
+		waitUntil(t, string(id)+" has the write", func() bool { return g.do(id, "GET", "k") == "v" })
+	}
 	g.stopAll()
 	g.forget(old)
 	for _, n := range g.nodes {

@@ -43,6 +43,7 @@ type group struct {
 	binary redis.Binary
 	nodes  []failover.Peer
 	config map[string]string
+	bootID string // file; "": the kernel's
 	rpc    map[cluster.NodeID]string
 
 	requests int
@@ -63,13 +64,15 @@ type groupOptions struct {
 	dir    string
 	wrap   func(cluster.Store) cluster.Store
 	config map[string]string
+
+	bootIDFile string
 }
 
 // newGroup prepares a group and starts no agent yet.
 func newGroup(t *testing.T, o groupOptions) *group {
 	t.Helper()
 	g := &group{
-		t: t, dir: o.dir, began: time.Now(), config: o.config, newer: make(chan struct{}), rpc: map[cluster.NodeID]string{},
+		t: t, dir: o.dir, began: time.Now(), config: o.config, bootID: o.bootIDFile, newer: make(chan struct{}), rpc: map[cluster.NodeID]string{},
 		agents: map[cluster.NodeID]*Agent{}, stops: map[cluster.NodeID]func() error{}, last: map[cluster.NodeID]cluster.NodeStatus{},
 		served: map[cluster.NodeID]time.Time{}, lost: map[cluster.NodeID]time.Time{},
 	}
@@ -148,7 +151,7 @@ func (g *group) start(id cluster.NodeID) {
 	}
 	o := Options{
 		Group: "main", Nodes: g.nodes, Durability: cluster.DurabilitySync, Profile: p, Dir: filepath.Join(g.dir, string(id)),
-		Binary: g.binary, Config: g.config, Store: g.store, RPC: g.rpc[id], Peers: maps.Clone(g.rpc), Fencer: g.fencer,
+		Binary: g.binary, Config: g.config, Store: g.store, RPC: g.rpc[id], Peers: maps.Clone(g.rpc), Fencer: g.fencer, BootIDFile: g.bootID,
 		Clock: g.clock, OnStatus: g.onStatus, OnEvent: g.onEvent,
 	}
 	for _, n := range g.nodes {
@@ -212,6 +215,24 @@ func (g *group) wait(what string, ok func(map[cluster.NodeID]cluster.NodeStatus)
 			g.t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
+}
+
+// hasEvent reports whether some node has told of it.
+func (g *group) hasEvent(name string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.ContainsFunc(g.events, func(e cluster.Event) bool { return e.Name == name })
+}
+
+func (g *group) waitEvent(name string) {
+	g.t.Helper()
+	waitUntil(g.t, "event "+name, func() bool { return g.hasEvent(name) })
+}
+
+func (g *group) forgetEvents() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.events = nil
 }
 
 // leader returns who may accept writes; "" when nobody may.

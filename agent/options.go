@@ -41,6 +41,9 @@ type Options struct {
 	// Fencer ends redis-server when this process no longer can; nil: PDEATHSIG is the only one.
 	Fencer *redis.Fencer
 
+	// BootIDFile names the current start of the operating system; default: the kernel's.
+	BootIDFile string
+
 	// Clock is one monotonic reading for all parts of this process.
 	Clock   func() time.Duration
 	Logger  *slog.Logger
@@ -70,6 +73,9 @@ func (o *Options) complete() error {
 		if len(path) > maxSocketPath {
 			return fmt.Errorf("agent: socket %s: longer than the %d bytes that the system allows; choose a shorter directory", path, maxSocketPath)
 		}
+	}
+	if o.BootIDFile == "" {
+		o.BootIDFile = bootIDFile
 	}
 	if o.Host == "" {
 		o.Host = "127.0.0.1"
