@@ -92,7 +92,7 @@ func (a *Agent) start(life context.Context) error {
 		return err
 	}
 	data := a.disk.hasData()
-	short, err := a.runs.begin()
+	short, err := a.runs.begin(data)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (a *Agent) start(life context.Context) error {
 	}
 	a.guard(func(f *redis.Fencer) error { return f.Guard(s.PID()) })
 	a.runs.started(s)
-	a.inbox <- startedMsg{server: s, intact: data && !short, short: data && short} // never lost: a server that nobody knows would never be stopped
+	a.inbox <- startedMsg{server: s, intact: data && !short, short: short} // never lost: a server that nobody knows would never be stopped
 	a.goDo(func() {
 		select {
 		case <-s.Exited():

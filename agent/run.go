@@ -35,10 +35,10 @@ func openRuns(dir, bootIDFile string) *runs {
 	return &runs{note: filepath.Join(dir, "run"), boot: strings.TrimSpace(string(boot))}
 }
 
-// begin says whether a power loss may have taken the newest writes of the data set that a server is
-// about to start on: the operating system was started again since the last run, and that run did not
-// end in order. It notes, on disk when it returns, that a server runs.
-func (r *runs) begin() (short bool, err error) {
+// begin says whether a power loss may have taken the newest writes of the data set, if there is one, that
+// a server is about to start on: the operating system was started again since the last run, and that run
+// did not end in order. It notes, on disk when it returns, that a server runs.
+func (r *runs) begin(data bool) (short bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.server = nil
@@ -48,7 +48,7 @@ func (r *runs) begin() (short bool, err error) {
 	}
 	state, rest, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 	boot, mark, _ := strings.Cut(rest, " ")
-	r.short = mark == "short" || state != "stopped" && (boot == "" || boot != r.boot)
+	r.short = data && (mark == "short" || state != "stopped" && (boot == "" || boot != r.boot))
 	return r.short, r.write("running")
 }
 

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"understudy/cluster"
 	"understudy/redis"
 )
 
@@ -40,7 +39,7 @@ func (m machine) begin(want string) *runs {
 // again is the start of a server under the same agent.
 func (m machine) again(r *runs, want string) {
 	m.t.Helper()
-	short, err := r.begin()
+	short, err := r.begin(true)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -58,9 +57,7 @@ func (m machine) no(err error) {
 
 func TestDataIsShortAfterThePowerWasLostAndNotAfterACrash(t *testing.T) {
 	m := newMachine(t)
-	m.begin("short").short = false // no note yet: nothing is known of what is there
-	m.no(os.Remove(filepath.Join(m.dir, "run")))
-	r := m.begin("short")
+	r := m.begin("short") // no note: nothing is known of what is there
 	s := &redis.Server{}
 	r.started(s)
 	m.no(r.promoted(s))
@@ -86,6 +83,14 @@ func TestDataIsShortAfterThePowerWasLostAndNotAfterACrash(t *testing.T) {
 	m.begin("whole") // it had ended in order before
 }
 
+func TestNodeWithoutDataLacksNothing(t *testing.T) {
+	m := newMachine(t)
+	if short, err := openRuns(m.dir, m.file).begin(false); short || err != nil {
+		t.Errorf("short: %v, %v", short, err)
+	}
+	m.begin("whole")
+}
+
 func TestDataIsShortWhereTheBootCannotBeTold(t *testing.T) {
 	m := newMachine(t)
 	m.no(os.Remove(m.file))
@@ -104,36 +109,30 @@ func TestDataIsShortWhereTheBootCannotBeTold(t *testing.T) {
 // writes. It is taken when all have answered, and the group says so.
 func TestGroupComesBackAfterAPowerLossWhenAllNodesHaveAnswered(t *testing.T) {
 	boot := filepath.Join(t.TempDir(), "boot_id")
-	restart := func(g *group, id string, end string) {
+	bootAs := func(id string) {
 		t.Helper()
-		g.stopAll()
 		if err := os.WriteFile(boot, []byte(id), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, n := range g.nodes {
-			note := filepath.Join(g.dir, string(n.Node), "run")
-			if end == "lost" {
-				if err := os.WriteFile(note, []byte("running before\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
 	}
+	bootAs("first")
 	g := newGroup(t, groupOptions{bootIDFile: boot})
-	restart(g, "first", "new")
 	for _, n := range g.nodes {
 		g.start(n.Node)
 	}
 	primary := g.waitReady()
 	g.set(primary, "k", "v")
 
-	restart(g, "second", "lost")
-	var others []cluster.NodeID
+	others := g.replicas(primary)
+	g.stopAll()
 	for _, n := range g.nodes {
-		if n.Node != primary {
-			others = append(others, n.Node)
+		m := filepath.Join(g.dir, string(n.Node), "run")
+		if err := os.WriteFile(m, []byte("running first\n"), 0o600); err != nil { // as if it had not ended in order
+			t.Fatal(err)
 		}
 	}
+	bootAs("second")
+	g.forgetEvents()
 	g.start(primary)
 	g.start(others[0])
 	g.waitEvent("not_claiming") // one could have more
@@ -149,8 +148,9 @@ func TestGroupComesBackAfterAPowerLossWhenAllNodesHaveAnswered(t *testing.T) {
 		t.Errorf("GET is %q", v)
 	}
 
+	g.stopAll()
+	bootAs("third")
 	g.forgetEvents()
-	restart(g, "third", "in order")
 	for _, n := range g.nodes {
 		g.start(n.Node)
 	}
