@@ -359,13 +359,7 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 			}
 			l.unknown(r, "sent on a connection of its own, and not answered")
 		default:
-			l.unmark(r)
-			r.seq = 0
-			if r.heldAt == 0 {
-				r.heldAt = l.now
-				l.count.held++
-			}
-			l.count.replayed++
+			l.unsend(r)
 			again = append(again, r)
 		}
 	}
@@ -530,7 +524,6 @@ func (l *loop) rewriteTimeout(r *request) {
 	} else {
 		next[i] = strconv.AppendInt(nil, int64(left/unit), 10)
 	}
-	r.arrived += time.Duration(total*float64(unit)) - left
 	r.frame = resp.AppendCommandBytes(nil, next...)
 	r.arrived = l.now
 }

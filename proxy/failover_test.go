@@ -61,6 +61,15 @@ func pair(t *testing.T) (g *group, a, b *node) {
 	return g, a, b
 }
 
+// failOver kills the primary and makes b the next one, of epoch 2.
+func (g *group) failOver(a, b *node) {
+	g.t.Helper()
+	must(g.t, a.server.Kill())
+	g.fence(a)
+	b.promote(g.t)
+	g.leadSync(b, 2)
+}
+
 func TestProxyNeitherLosesNorRepeatsIncrementsWhenThePrimaryDies(t *testing.T) {
 	for round := range 5 {
 		g, a, b := pair(t)
@@ -89,10 +98,7 @@ func TestProxyNeitherLosesNorRepeatsIncrementsWhenThePrimaryDies(t *testing.T) {
 			})
 		}
 		eventually(t, "increments flow", func() bool { return acked.Load() > 2000 })
-		must(t, a.server.Kill())
-		g.fence(a)
-		b.promote(t)
-		g.leadSync(b, 2)
+		g.failOver(a, b)
 		before := acked.Load()
 		eventually(t, "increments flow again", func() bool { return acked.Load() > before+500 })
 		close(stop)
@@ -121,10 +127,7 @@ func TestBlockedPopSurvivesThePrimary(t *testing.T) {
 		got <- v
 	}()
 	eventually(t, "the pop is blocked", func() bool { return strings.Contains(a.client.Info(ctx, "clients").Val(), "blocked_clients:1") })
-	must(t, a.server.Kill())
-	g.fence(a)
-	b.promote(t)
-	g.leadSync(b, 2)
+	g.failOver(a, b)
 	must(t, dialRedis(t, g.proxy.Addrs().Primary, 2).LPush(ctx, "jobs", "one").Err())
 	if v := <-got; len(v) != 2 || v[1] != "one" {
 		t.Errorf("popped %v", v)
@@ -144,10 +147,7 @@ func TestTransactionsAndWatchSurviveThePrimary(t *testing.T) {
 	must(t, two.Do(ctx, "WATCH", "w").Err())
 	must(t, two.Do(ctx, "MULTI").Err())
 	must(t, two.Do(ctx, "SET", "w", "1").Err())
-	must(t, a.server.Kill())
-	g.fence(a)
-	b.promote(t)
-	g.leadSync(b, 2)
+	g.failOver(a, b)
 	if v, err := one.Do(ctx, "EXEC").Slice(); err != nil || len(v) != 2 || v[1] != int64(2) {
 		t.Errorf("EXEC = %v, %v", v, err)
 	}
@@ -171,10 +171,7 @@ func TestSubscriberKeepsItsSocketOverAFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		must(t, a.server.Kill())
-		g.fence(a)
-		b.promote(t)
-		g.leadSync(b, 2)
+		g.failOver(a, b)
 		eventually(t, "the new primary has the subscriber", func() bool {
 			v, _ := b.client.PubSubNumSub(ctx, "news", "sport").Result()
 			return v["news"] == 1 && v["sport"] == 1
@@ -214,9 +211,6 @@ func TestPipelineIsAnsweredInOrderOverAFailover(t *testing.T) {
 		done <- nil
 	}()
 	time.Sleep(50 * time.Millisecond) // somewhere in the middle of the pipelines
-	must(t, a.server.Kill())
-	g.fence(a)
-	b.promote(t)
-	g.leadSync(b, 2)
+	g.failOver(a, b)
 	must(t, <-done)
 }

@@ -56,13 +56,7 @@ func (l *loop) unhold() *request {
 // again puts a request that was not executed, or may be executed twice, in front of those that were
 // never sent.
 func (l *loop) again(r *request) {
-	l.unmark(r)
-	r.seq = 0
-	if r.heldAt == 0 {
-		r.heldAt = l.now
-		l.count.held++
-	}
-	l.count.replayed++
+	l.unsend(r)
 	if l.writable && r.epoch == l.writer.Epoch && !r.reader {
 		l.cool() // refused by the very primary that we would ask again
 	}
@@ -72,6 +66,17 @@ func (l *loop) again(r *request) {
 	}
 	l.replays = append(l.replays, r)
 	l.wakeWhenCool()
+}
+
+// unsend makes a request one that waits to be sent anew.
+func (l *loop) unsend(r *request) {
+	l.unmark(r)
+	r.seq = 0
+	if r.heldAt == 0 {
+		r.heldAt = l.now
+		l.count.held++
+	}
+	l.count.replayed++
 }
 
 // orphan decides about a request whose connection is gone. executed says whether the server may
