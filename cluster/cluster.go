@@ -46,6 +46,15 @@ const (
 	DurabilityAsync Durability = "async" // Redis's own: acked means on the primary
 )
 
+// LostQuorum says what a sync primary does when no replica is left that could hold a write.
+type LostQuorum string
+
+// The two ways to lose the quorum.
+const (
+	LostQuorumShrink LostQuorum = "shrink" // the rule shrinks in the store first; writes go on, on one node
+	LostQuorumRefuse LostQuorum = "refuse" // the rule stays; writes wait, then get a clear error
+)
+
 // GroupState is the state of a whole group as `understudy status` shows it.
 type GroupState string
 
@@ -191,6 +200,9 @@ type Lead struct {
 	Promoted bool `json:"promoted"`
 	// Phases holds how long each phase of the change took so far, in milliseconds.
 	Phases map[string]float64 `json:"phases_ms,omitempty"`
+	// LostBytes is what an operator accepted to lose of the log before, in bytes, when Cause says so;
+	// -1: more than can be known.
+	LostBytes int64 `json:"lost_bytes,omitempty"`
 }
 
 // Kept reports the epoch before Epoch whose whole log lives on under it, 0 when that is not known:
@@ -208,6 +220,25 @@ const (
 	KindFailover   = "failover"
 	KindSwitchover = "switchover"
 )
+
+// Access is the user of one epoch, under which proxies speak to its primary. Demotion deletes it,
+// which ends its connections. It is told to proxies only and never shown or logged.
+type Access struct {
+	User     string `json:"user,omitempty"` // "" when the server lets everybody in
+	Password string `json:"password,omitempty"`
+}
+
+// Divergence is a data set that was put aside before its node gave up writes which the group's log
+// does not have.
+type Divergence struct {
+	Epoch Epoch     `json:"epoch"` // under which the newest of them were written
+	Node  NodeID    `json:"node"`
+	Path  string    `json:"path"`  // directory with dump.rdb and lost.json, on the node's machine
+	Bytes int64     `json:"bytes"` // of its log past the fork; -1: not known, the server died with its log
+	Keys  int64     `json:"keys"`  // in the whole data set
+	Size  int64     `json:"size"`  // of the RDB file, in bytes
+	Time  time.Time `json:"time"`
+}
 
 // NodeStatus is what an agent says of its own node: to proxies, to the status page and to other
 // agents. It carries a permit when the node is the primary.
@@ -237,6 +268,16 @@ type NodeStatus struct {
 	Fork Fork `json:"fork,omitzero"`
 	// Rules must all be satisfied before a write is acked (sync); empty in async.
 	Rules []Rule `json:"rules,omitempty"`
+
+	// Access is set by a primary for its proxies.
+	Access Access `json:"access,omitzero"`
+	// NoQuorum is true while a sync primary has too few replicas to ack a write and may not shrink its
+	// rule (LostQuorumRefuse): hold new writes instead of sending them.
+	NoQuorum bool `json:"no_quorum,omitempty"`
+	// Fences name what keeps this node from accepting writes without a permit, strongest first.
+	Fences []string `json:"fences,omitempty"`
+	// Lost are the data sets that this node put aside, oldest first.
+	Lost []Divergence `json:"lost,omitempty"`
 
 	Position   Position   `json:"position"`
 	LagBytes   int64      `json:"lag_bytes"` // replicas: how far behind the primary, as this node last heard

@@ -62,6 +62,7 @@ type Writer struct {
 	Epoch  cluster.Epoch
 	ReplID string        // of the log that it writes
 	Until  time.Duration // its permit ends then
+	Access cluster.Access
 }
 
 // Writer returns the primary to which a request may be sent now. ok is false when there is none, or
@@ -81,7 +82,7 @@ func (g *Gate) Writer(now time.Duration) (w Writer, ok bool) {
 			g.closed = until
 		}
 	}
-	w = Writer{Node: s.Node, Addr: s.Addr, Socket: s.Socket, Epoch: g.epoch, ReplID: s.Fork.ReplID, Until: until}
+	w = Writer{Node: s.Node, Addr: s.Addr, Socket: s.Socket, Epoch: g.epoch, ReplID: s.Fork.ReplID, Until: until, Access: s.Access}
 	return w, ok && !s.Pausing
 }
 

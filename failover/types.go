@@ -20,6 +20,11 @@ type Config struct {
 	Nodes      []Peer // every node of the group, self included, in the order of their ids
 	Durability cluster.Durability
 	Profile    Profile
+	// OnLostQuorum is what a sync primary without a replica does; "" is LostQuorumShrink.
+	OnLostQuorum cluster.LostQuorum
+	// PreferredZone is where the primary belongs: a holder elsewhere hands over while
+	// Input.ReturnNow. "": nowhere in particular.
+	PreferredZone string
 	// Mutation puts a known-wrong rule in. Only the simulator's tests set it, to show that the
 	// simulator would catch it.
 	Mutation Mutation
@@ -33,6 +38,8 @@ type Input struct {
 	Peers   map[cluster.NodeID]Report // the newest answer of each peer
 	Results []Result                  // of actions that ended since the last step
 	Request *Request
+	// ReturnNow is true inside the window in which the primary may be moved back to PreferredZone.
+	ReturnNow bool
 }
 
 // StoreView is the newest Lead that this node has read or been told of.
@@ -72,6 +79,11 @@ type Local struct {
 	Following cluster.NodeID // "" when it follows nobody that is a node
 	Replicas  []ReplicaAck   // a primary's connected replicas
 	Seen      cluster.Epoch  // the highest epoch kept on this node's disk
+	Revoked   cluster.Epoch  // the highest epoch that this node promised, on its disk, not to follow again
+	Kept      cluster.Lead   // the newest record kept on this node's disk: for a store that went back
+	// Last is where this node's log was when the run before ended, as far as it was looked at; empty
+	// when this run has followed or led since, or when it is not known.
+	Last cluster.Position
 	// Intact: the data set that redis-server was started on is all that it had when it last was a
 	// primary here, and it has followed nobody since.
 	Intact bool
@@ -115,11 +127,13 @@ const (
 	ActResume                        // CLIENT UNPAUSE
 	ActSwap                          // compare-and-swap of the lead
 	ActAsk                           // ask every peer for a Report, ≤ For; a peer may use that time to revoke Epoch
-	ActPersist                       // keep Epoch on this node's disk
+	ActPersist                       // keep Epoch, Revoked and Lead on this node's disk
+	ActPledge                        // ask EVERY peer to confirm Epoch for its holder, ≤ For; OK only if all did
+	ActSave                          // put the data set aside under lost/Epoch; Position: where the group left its log
 )
 
 func (k ActionKind) String() string {
-	names := [...]string{"none", "start", "kill", "follow", "revoke", "promote", "pause", "resume", "swap", "ask", "persist"}
+	names := [...]string{"none", "start", "kill", "follow", "revoke", "promote", "pause", "resume", "swap", "ask", "persist", "pledge", "save"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -132,8 +146,10 @@ type Action struct {
 	Kind     ActionKind
 	Node     cluster.NodeID
 	Epoch    cluster.Epoch
-	Lead     cluster.Lead // ActSwap: the new record
-	Revision int64        // ActSwap: the revision that it replaces
+	Lead     cluster.Lead     // ActSwap: the new record; ActPersist: the newest known
+	Revision int64            // ActSwap: the revision that it replaces
+	Revoked  cluster.Epoch    // ActPersist: promised not to be followed again
+	Position cluster.Position // ActSave: where the group's log left this node's; empty: not known
 	For      time.Duration
 	Why      string
 }
@@ -172,6 +188,12 @@ type RequestKind uint8
 const (
 	RequestSwitchover RequestKind = iota + 1 // hand the lead to To, or to the best node of Zone, or to the best
 	RequestStop                              // the process is about to end: fence and release in order
+	// RequestPledge comes from the holder Node of Epoch, which cannot reach the store: OK means that
+	// this node counts it as a renewal.
+	RequestPledge
+	// RequestForce has this node take a vacant lead although acked writes may be lost, if AcceptLoss;
+	// else it is refused with the number of bytes.
+	RequestForce
 )
 
 // Request is an operator's wish. A request with an ID that was answered before is answered again
@@ -181,6 +203,10 @@ type Request struct {
 	Kind RequestKind
 	To   cluster.NodeID
 	Zone string
+
+	Node       cluster.NodeID // RequestPledge: the holder
+	Epoch      cluster.Epoch  // RequestPledge
+	AcceptLoss bool           // RequestForce
 }
 
 // Reply ends a request.
