@@ -24,22 +24,28 @@ type election struct {
 	present    []cluster.NodeID // the other nodes whose logs could be continued
 	claimBase  int64            // the revision that our claim replaces
 	claimAt    time.Duration
+
+	// early: the holder is silent and its permit may last. Only a quorum of voters that never follow it
+	// again may choose, while the record stays at revision.
+	early    bool
+	revision int64
 }
 
 // elect revokes this node's own part in the vacant epoch, asks the others, and claims the lead when
 // this node is the one to have it.
 func (m *Machine) elect() {
-	if m.lead.Epoch != m.election.epoch || m.lead.State == cluster.LeadHeld && m.in.Now < m.expires() {
+	e := &m.election
+	early := e.early && m.revision == e.revision
+	if m.lead.Epoch != e.epoch || m.lead.State == cluster.LeadHeld && m.in.Now < m.expires() && !early {
 		m.mode = modeFollow // someone else was elected, or the holder renewed after all
 		return
 	}
-	e := &m.election
 	m.wake(m.in.Now + m.cfg.Profile.Window)
 	if !m.healthy() {
+		m.refuseForce()
 		return
 	}
-	if m.revoked < e.epoch && m.cfg.Mutation != MutationNoRevoke {
-		m.do(Action{Kind: ActRevoke, Epoch: e.epoch, For: m.cfg.Profile.Drain})
+	if !m.letGo() {
 		return
 	}
 	if !e.answered {
@@ -47,7 +53,11 @@ func (m *Machine) elect() {
 			m.wake(e.retryAt)
 			return
 		}
-		if m.do(Action{Kind: ActAsk, Epoch: e.epoch, For: m.cfg.Profile.Window}) {
+		ask := Action{Kind: ActAsk, Epoch: e.epoch, For: m.cfg.Profile.Window}
+		if early {
+			ask.Node = m.lead.Holder // it has just not answered
+		}
+		if m.do(ask) {
 			e.askSentAt = m.in.Now
 		}
 		return
@@ -61,8 +71,44 @@ func (m *Machine) elect() {
 			m.event("not_claiming", reason)
 		}
 		m.wake(e.retryAt)
+		m.answerForce(winner, reason)
 		return
 	}
+	if reason == shortReason {
+		m.event("claims_short", reason)
+	}
+	m.claimVacant(e.cause, 0)
+}
+
+// letGo gives the vacant epoch up for good, and reports whether that is done: redis-server follows
+// nobody, and where the record does not say that the epoch is over, the promise is on this node's disk.
+func (m *Machine) letGo() bool {
+	e := &m.election
+	if m.cfg.Mutation == MutationNoRevoke {
+		return true
+	}
+	if m.lead.State != cluster.LeadReleased {
+		m.keeping.promise = max(m.keeping.promise, e.epoch)
+		m.keep()
+	}
+	if m.revoked < e.epoch {
+		m.do(Action{Kind: ActRevoke, Epoch: e.epoch, For: m.cfg.Profile.Drain})
+		return false
+	}
+	return m.revokedForGood() >= e.epoch
+}
+
+// revokedForGood is the newest epoch that this node will not follow again, whatever happens to it. The
+// memory of an agent ends with it: unless the record itself says that the epoch is over, the disk must know.
+func (m *Machine) revokedForGood() cluster.Epoch {
+	if m.lead.State == cluster.LeadReleased && m.revoked == m.lead.Epoch {
+		return m.revoked
+	}
+	return min(m.revoked, max(m.in.Local.Revoked, m.keeping.revoked))
+}
+
+// claimVacant claims the vacant lead with this node's log, although so much of the last one is lost.
+func (m *Machine) claimVacant(cause string, lost int64) {
 	kind := cluster.KindFailover
 	if m.lead.Holder == m.cfg.Self.Node {
 		kind = cluster.KindStart
@@ -71,15 +117,13 @@ func (m *Machine) elect() {
 	if !m.lead.Promoted && m.lead.From != "" {
 		from = m.lead.From // the last that served: an epoch without a promotion leaves no trace in any log
 	}
-	if winner == m.cfg.Self.Node && m.report().Short == e.epoch && m.report().Complete != e.epoch && reason == shortReason {
-		m.event("claims_short", reason)
-	}
-	m.sendClaim(cluster.Lead{Kind: kind, Cause: e.cause, From: from})
+	m.sendClaim(cluster.Lead{Kind: kind, Cause: cause, From: from, LostBytes: lost})
 }
 
 // candidate is a node whose log could be continued.
 type candidate struct {
 	Peer
+	report Report
 	index  int // of its log in the lineage
 	offset int64
 	placed bool
@@ -90,32 +134,9 @@ type candidate struct {
 // fit, log, priority, another zone than the lost one, id.
 func (m *Machine) choose() (cluster.NodeID, string) {
 	reports := m.reports()
-	var fit []candidate
-	revoked, unfit := 0, ""
-	for _, p := range m.cfg.Nodes {
-		r, ok := reports[p.Node]
-		if !ok {
-			unfit += fmt.Sprintf("; %s does not answer", p.Node)
-			continue
-		}
-		c := candidate{Peer: p, whole: r.Complete == m.election.epoch && r.Complete > 0}
-		index, offset, placed := place(m.lead.Lineage, r.Position, r.Prev)
-		c.index, c.offset, c.placed = index, offset, placed
-		switch {
-		case !r.Fit:
-			unfit += fmt.Sprintf("; %s: %s", p.Node, r.Reason)
-			continue
-		case !placed && !c.whole:
-			unfit += fmt.Sprintf("; %s: its log is not of this group's lineage", p.Node)
-			continue
-		case r.Revoked < m.election.epoch && m.cfg.Mutation != MutationNoRevoke:
-			unfit += fmt.Sprintf("; %s has not let go of epoch %d yet", p.Node, m.election.epoch)
-			continue
-		}
-		fit = append(fit, c)
-		if placed && slices.Contains(m.lead.Rule.Voters, p.Node) {
-			revoked++
-		}
+	fit, revoked, unfit := m.candidates(reports)
+	if m.backward && len(reports) < len(m.cfg.Nodes) {
+		return "", "the store went back in time: every node must say which epochs it has seen" + unfit
 	}
 	if rule := m.lead.Rule; rule.W > 0 && revoked >= rule.Quorum() {
 		// Every acked write is in a log that is here and runs. The last holder, if it is back already,
@@ -142,6 +163,36 @@ func (m *Machine) choose() (cluster.NodeID, string) {
 	return fit[0].Node, "the best is " + string(fit[0].Node)
 }
 
+// candidates are the nodes that could go on with their logs, how many of them are voters, and why the
+// others could not.
+func (m *Machine) candidates(reports map[cluster.NodeID]Report) (fit []candidate, revoked int, unfit string) {
+	for _, p := range m.cfg.Nodes {
+		r, ok := reports[p.Node]
+		if !ok {
+			unfit += fmt.Sprintf("; %s does not answer", p.Node)
+			continue
+		}
+		c := candidate{Peer: p, report: r, whole: r.Complete == m.election.epoch && m.servedLast(p.Node)}
+		c.index, c.offset, c.placed = place(m.lead.Lineage, r.Position, r.Prev)
+		switch {
+		case !r.Fit:
+			unfit += fmt.Sprintf("; %s: %s", p.Node, r.Reason)
+			continue
+		case r.Revoked < m.election.epoch && m.cfg.Mutation != MutationNoRevoke:
+			unfit += fmt.Sprintf("; %s has not let go of epoch %d yet", p.Node, m.election.epoch)
+			continue
+		case !c.placed && !c.whole:
+			unfit += fmt.Sprintf("; %s: its log is not of this group's lineage", p.Node)
+			continue
+		}
+		fit = append(fit, c)
+		if c.placed && slices.Contains(m.lead.Rule.Voters, p.Node) {
+			revoked++
+		}
+	}
+	return fit, revoked, unfit
+}
+
 const shortReason = "every node has answered, and none has all: the last holder's data set may lack what it had not yet written to disk when its machine lost power"
 
 // lastResort: when every node has answered and no log is whole, the last holder's data set from before
@@ -151,7 +202,7 @@ func (m *Machine) lastResort(reports map[cluster.NodeID]Report, reason string) (
 		return "", reason
 	}
 	for _, p := range m.cfg.Nodes {
-		if r := reports[p.Node]; r.Short > 0 && r.Short == m.election.epoch && r.Fit && r.Revoked >= m.election.epoch {
+		if r := reports[p.Node]; r.Short == m.election.epoch && m.servedLast(p.Node) && r.Fit && r.Revoked >= m.election.epoch {
 			return p.Node, shortReason
 		}
 	}
@@ -190,7 +241,9 @@ func (m *Machine) better(a, b candidate) int {
 		cmp.Compare(boolInt(b.whole), boolInt(a.whole)),
 		cmp.Compare(b.index, a.index),
 		cmp.Compare(b.offset, a.offset))
-	priority := cmp.Compare(b.Priority, a.Priority)
+	priority := cmp.Or(
+		cmp.Compare(boolInt(a.report.ReadOnly != ""), boolInt(b.report.ReadOnly != "")), // it would hand over at once
+		cmp.Compare(b.Priority, a.Priority))
 	switch m.cfg.Mutation {
 	case MutationPriorityFirst:
 		log, priority = priority, log
@@ -222,14 +275,14 @@ func (m *Machine) reports() map[cluster.NodeID]Report {
 func (m *Machine) report() Report {
 	l := m.in.Local
 	r := Report{
-		Node: m.cfg.Self.Node, Boot: l.Boot, Seen: m.lead.Epoch, Revoked: m.revoked,
-		Position: l.Position, Prev: l.Prev, Ready: l.LinkUp && !l.Syncing,
+		Node: m.cfg.Self.Node, Boot: l.Boot, Seen: max(m.lead.Epoch, l.Seen), Revoked: m.revokedForGood(),
+		Position: l.Position, Prev: l.Prev, Ready: l.LinkUp && !l.Syncing, Last: l.Last, ReadOnly: l.ReadOnly,
 	}
 	if l.At <= m.redisAt && m.election.own.Kind == ActRevoke && m.revoked == m.election.epoch {
 		// The probe is older than our own revocation, whose result says where the log ended.
 		r.Position, r.Prev = m.election.own.Position, m.election.own.Prev
 	}
-	if m.servedLast() {
+	if m.servedLast(m.cfg.Self.Node) {
 		switch {
 		case l.Intact || l.Boot == m.lead.Boot || l.Boot != "" && l.Boot == m.ledBoot:
 			r.Complete = m.lead.Epoch
@@ -241,13 +294,14 @@ func (m *Machine) report() Report {
 	return r
 }
 
-// servedLast reports whether this node was the last that accepted writes, and has been fenced since:
-// it holds a lead that was released, or held the one before a lead that never came to a promotion.
-func (m *Machine) servedLast() bool {
-	if m.lead.Holder == m.cfg.Self.Node && m.lead.State == cluster.LeadReleased {
+// servedLast reports whether the node was the last that accepted writes, and has been fenced since: it holds
+// a lead that was released, or held the one before a lead that never came to a promotion. A node that
+// knows an older record may think so of itself, wrongly: whoever chooses goes by its own.
+func (m *Machine) servedLast(id cluster.NodeID) bool {
+	if m.lead.Holder == id && m.lead.State == cluster.LeadReleased {
 		return true
 	}
-	return !m.lead.Promoted && m.lead.From == m.cfg.Self.Node
+	return !m.lead.Promoted && m.lead.From == id
 }
 
 // fit says whether this node could be promoted, as far as its own server is concerned.
@@ -275,7 +329,7 @@ func (m *Machine) sendClaim(l cluster.Lead) {
 	l.Epoch, l.Seq, l.State = m.lead.Epoch+1, m.lead.Seq+1, cluster.LeadHeld
 	l.Holder, l.Boot, l.TTL = m.cfg.Self.Node, m.in.Local.Boot, m.cfg.Profile.TTL
 	l.Rule, l.Lineage, l.Position = m.lead.Rule, m.lead.Lineage, m.in.Local.Position
-	if m.cfg.Durability == cluster.DurabilityAsync || m.revision == 0 {
+	if m.cfg.Durability == cluster.DurabilityAsync || m.lead.Epoch == 0 {
 		// Nothing has been acked yet: any rule may begin. The strictest one means that the first
 		// write is as safe as the last.
 		l.Rule = cluster.NewRule(m.cfg.Durability, m.others())
@@ -284,8 +338,8 @@ func (m *Machine) sendClaim(l cluster.Lead) {
 	if m.lead.State != cluster.LeadReleased {
 		l.Phases = map[string]float64{"detect": milliseconds(m.election.since - m.seenAt), "elect": l.Phases["elect"]}
 	}
-	if m.do(Action{Kind: ActSwap, Lead: l, Revision: m.revision, Why: "claim"}) {
-		m.election.claimBase, m.election.claimAt = m.revision, m.in.Now
+	if m.do(Action{Kind: ActSwap, Lead: l, Revision: m.base(), Why: "claim"}) {
+		m.election.claimBase, m.election.claimAt = m.base(), m.in.Now
 		m.mode = modeClaim
 	}
 }

@@ -50,7 +50,7 @@ func (g *Gate) Learn(at time.Duration, s cluster.NodeStatus) bool {
 
 func sameForGate(x, y cluster.NodeStatus) bool {
 	return x.Leads == y.Leads && x.Epoch == y.Epoch && x.Pausing == y.Pausing && x.State == y.State &&
-		x.Addr == y.Addr && x.Socket == y.Socket && x.Role == y.Role && (x.Permit > 0) == (y.Permit > 0) &&
+		x.Addr == y.Addr && x.Socket == y.Socket && x.Role == y.Role && (x.Permit > 0) == (y.Permit > 0) && x.NoQuorum == y.NoQuorum && x.Access == y.Access &&
 		slices.EqualFunc(x.Rules, y.Rules, cluster.Rule.Equal)
 }
 
@@ -63,6 +63,9 @@ type Writer struct {
 	ReplID string        // of the log that it writes
 	Until  time.Duration // its permit ends then
 	Access cluster.Access
+	// Hold says why writes must wait although there is a primary, which may be read from: too few
+	// replicas, and the group's setting is to refuse. "": they need not.
+	Hold string
 }
 
 // Writer returns the primary to which a request may be sent now. ok is false when there is none, or
@@ -83,6 +86,9 @@ func (g *Gate) Writer(now time.Duration) (w Writer, ok bool) {
 		}
 	}
 	w = Writer{Node: s.Node, Addr: s.Addr, Socket: s.Socket, Epoch: g.epoch, ReplID: s.Fork.ReplID, Until: until, Access: s.Access}
+	if s.NoQuorum {
+		w.Hold = "no replica can hold a copy of a write"
+	}
 	return w, ok && !s.Pausing
 }
 

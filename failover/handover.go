@@ -48,6 +48,10 @@ func (m *Machine) request() {
 	switch {
 	case r.Kind == RequestStop:
 		m.stop(*r)
+	case r.Kind == RequestPledge:
+		m.pledge(*r)
+	case r.Kind == RequestForce:
+		m.takeForce(*r)
 	case m.mode == modeHandover:
 		if m.handover.request.ID != r.ID {
 			m.reply(*r, Reply{Refused: true, Message: "a switchover is under way already; wait for it"})
@@ -60,10 +64,18 @@ func (m *Machine) request() {
 			m.reply(*r, Reply{Refused: true, Message: reason})
 			return
 		}
-		m.handover = handover{request: *r, to: to, since: m.in.Now}
-		m.mode = modeHandover
-		m.event("switchover_started", fmt.Sprintf("%s hands over to %s", m.cfg.Self.Node, to))
+		m.handOver(*r, to)
 	}
+}
+
+// handOver begins a switchover.
+func (m *Machine) handOver(r Request, to cluster.NodeID) {
+	if r.Cause == "" {
+		r.Cause = "requested"
+	}
+	m.handover = handover{request: r, to: to, since: m.in.Now}
+	m.mode = modeHandover
+	m.event("switchover_started", fmt.Sprintf("%s hands over to %s: %s", m.cfg.Self.Node, to, r.Cause))
 }
 
 // reply answers a request and remembers the answer.
@@ -123,6 +135,8 @@ func (m *Machine) successor(r Request) (cluster.NodeID, string) {
 func (m *Machine) canTakeOver(id cluster.NodeID) (int64, string) {
 	if r, ok := m.in.Peers[id]; ok && !r.Fit {
 		return 0, r.Reason
+	} else if r.ReadOnly != "" {
+		return 0, "its redis-server refuses writes: " + r.ReadOnly
 	}
 	t := m.leading.replicas[id]
 	if t == nil || !t.online {
@@ -203,7 +217,7 @@ func (m *Machine) move() {
 	next := m.renewal()
 	next.Epoch++
 	next.Holder, next.Boot, next.Promoted = h.to, "", false
-	next.Kind, next.From, next.Cause = cluster.KindSwitchover, m.cfg.Self.Node, "requested"
+	next.Kind, next.From, next.Cause = cluster.KindSwitchover, m.cfg.Self.Node, h.request.Cause
 	next.Phases = map[string]float64{"pause": milliseconds(m.in.Now - h.since)}
 	next.Position = h.at
 	if m.cfg.Durability == cluster.DurabilitySync {
@@ -215,8 +229,8 @@ func (m *Machine) move() {
 		}
 		next.Rule = cluster.NewRule(cluster.DurabilitySync, voters)
 	}
-	h.base = m.revision
-	h.moved = m.do(Action{Kind: ActSwap, Lead: next, Revision: m.revision, Why: "move the epoch"})
+	h.base = m.base()
+	h.moved = m.do(Action{Kind: ActSwap, Lead: next, Revision: h.base, Why: "move the epoch"})
 }
 
 // handed waits until the successor serves, or until it is plain that it never got the lead.
@@ -254,6 +268,7 @@ func (m *Machine) stop(r Request) {
 // startFence makes sure that the redis-server cannot accept a write: by demotion when it answers,
 // by SIGKILL when it does not.
 func (m *Machine) startFence(cause string) {
+	m.fenceBy = m.fenceAt()
 	m.writeUntil = 0
 	m.leading.joint = nil
 	m.releases = release{cause: cause, since: m.in.Now}
@@ -304,7 +319,7 @@ func (m *Machine) startRelease(cause string) {
 // release puts the end of the lead into the store, if it is still ours to end.
 func (m *Machine) release() {
 	r := &m.releases
-	if m.lead.Holder != m.cfg.Self.Node || m.lead.State != cluster.LeadHeld {
+	if m.lead.Holder != m.cfg.Self.Node || m.lead.State != cluster.LeadHeld || m.backward {
 		m.mode = modeFollow
 		return
 	}
@@ -337,6 +352,7 @@ func (m *Machine) publish() {
 	if s.Leads {
 		s.Role, s.Kept, s.Rules = cluster.RolePrimary, m.lead.Kept(), slices.Clone(m.rules())
 		s.Permit = max(0, m.writeUntil-m.in.Now)
+		s.NoQuorum = m.noQuorum()
 		if n := len(m.lead.Lineage); n > 0 {
 			s.Fork = m.lead.Lineage[n-1]
 		}
@@ -371,6 +387,9 @@ func (m *Machine) electable() (bool, string) {
 // fenceAt is the separate fencer's deadline: no challenger starts before it, and a Machine that
 // still steps has demoted or killed the server by then.
 func (m *Machine) fenceAt() time.Duration {
+	if m.mode == modeFence {
+		return m.fenceBy // it does not move on while the server is being fenced
+	}
 	if m.writeUntil == 0 {
 		return m.in.Now + m.cfg.Profile.TTL
 	}

@@ -17,6 +17,11 @@ type leading struct {
 	sentAt    time.Duration // of the renewal under way
 	renewAt   time.Duration
 	startedAt time.Duration // the promotion was asked for
+	okAt      time.Duration // the newest renewal that the store has taken was sent then
+	pledging  pledging
+	lostVoter bool          // a voter's link has gone: the others may know why
+	readOnly  time.Duration // since when redis-server refuses every write; 0: it does not
+	moveAt    time.Duration // not before this is the lead handed over without having been asked for
 
 	joint    *joint
 	replicas map[cluster.NodeID]*replicaTrack
@@ -101,14 +106,18 @@ func (m *Machine) hold() {
 	}
 	m.wake(m.writeUntil)
 	m.track()
+	m.askPledges()
+	if m.moveOn() {
+		return
+	}
+	m.askWhy()
 	next, urgent := m.renewal(), m.changeRule()
 	if urgent != nil {
 		next.Rule = *urgent
 	}
-	if m.outlivedRevocation() {
-		// A voter revoked our epoch and we are still here: a false alarm. It can only come back
-		// under a new one; our log goes on, so nothing else changes.
-		next.Epoch, next.Kind, next.From, next.Cause = m.lead.Epoch+1, cluster.KindSwitchover, m.cfg.Self.Node, "a replica had given this primary up"
+	if cause := m.needsNewEpoch(); cause != "" {
+		// Our log goes on, so nothing else changes.
+		next.Epoch, next.Kind, next.From, next.Cause = m.lead.Epoch+1, cluster.KindSwitchover, m.cfg.Self.Node, cause
 		urgent = &next.Rule
 	}
 	if m.in.Now >= d.renewAt || urgent != nil {
@@ -117,14 +126,66 @@ func (m *Machine) hold() {
 	m.wake(d.renewAt)
 }
 
-// outlivedRevocation reports whether a peer will not follow this epoch any more.
-func (m *Machine) outlivedRevocation() bool {
+// needsNewEpoch says why this primary must take a new epoch for itself; "" when it need not.
+func (m *Machine) needsNewEpoch() string {
+	if m.backward {
+		return "the store went back in time"
+	}
 	for _, r := range m.in.Peers {
 		if r.Revoked == m.lead.Epoch {
-			return true
+			// It will not follow this epoch any more, and we are still here: a false alarm.
+			return fmt.Sprintf("%s had given this primary up", r.Node)
 		}
 	}
-	return false
+	return ""
+}
+
+// askWhy asks the others how they are when a voter has gone: if it has let go of this epoch for good, it
+// comes back only under a new one, and until then there may be no quorum.
+func (m *Machine) askWhy() {
+	if m.leading.lostVoter && m.do(Action{Kind: ActAsk, For: m.cfg.Profile.Window}) {
+		m.leading.lostVoter = false
+	}
+}
+
+// moveAgainAfter is how many T pass before a lead that could not be handed over is tried again.
+const moveAgainAfter = 20
+
+// moveOn hands the lead over without having been asked: when redis-server cannot write to its disk, and
+// inside the window, back to the zone where the primary belongs.
+func (m *Machine) moveOn() bool {
+	d, l := &m.leading, m.in.Local
+	switch {
+	case l.ReadOnly == "":
+		d.readOnly = 0
+	case d.readOnly == 0:
+		d.readOnly = m.in.Now
+	}
+	r := Request{ID: fmt.Sprintf("move-%d-%d", m.lead.Epoch, m.in.Now), Kind: RequestSwitchover}
+	home := m.cfg.PreferredZone
+	switch {
+	case m.in.Now < d.moveAt:
+		return false
+	case d.readOnly > 0:
+		due := d.readOnly + m.cfg.Profile.hang()
+		m.wake(due)
+		if m.in.Now < due {
+			return false
+		}
+		r.Cause = "redis-server refuses writes: " + l.ReadOnly
+	case m.in.ReturnNow && home != "" && home != m.cfg.Self.Zone && len(m.lead.Rule.Voters) == len(m.others()):
+		r.Cause, r.Zone = "back to the preferred zone", home
+	default:
+		return false
+	}
+	to, reason := m.successor(r)
+	if reason != "" {
+		d.moveAt = m.in.Now + m.cfg.Profile.TTL
+		return false
+	}
+	d.moveAt = m.in.Now + moveAgainAfter*m.cfg.Profile.TTL
+	m.handOver(r, to)
+	return true
 }
 
 // renewal is the lead as it is, a little newer.
@@ -138,7 +199,7 @@ func (m *Machine) renewal() cluster.Lead {
 // send swaps the lead for next. The permit that comes with its acknowledgement is counted from now,
 // before it is sent.
 func (m *Machine) send(next cluster.Lead, why string) {
-	if m.do(Action{Kind: ActSwap, Lead: next, Revision: m.revision, Why: why}) {
+	if m.do(Action{Kind: ActSwap, Lead: next, Revision: m.base(), Why: why}) {
 		m.leading.sentAt = m.in.Now
 		m.leading.renewAt = m.in.Now + m.cfg.Profile.Renew
 	}
@@ -148,7 +209,7 @@ func (m *Machine) send(next cluster.Lead, why string) {
 func (m *Machine) swapped(a Action, r Result) {
 	switch r.Outcome {
 	case OutcomeOK:
-		if r.Revision > m.revision {
+		if r.Revision > m.base() {
 			m.adopt(a.Lead, r.Revision, m.in.Now)
 		}
 		m.renewed(a.Lead)
@@ -175,6 +236,11 @@ func (m *Machine) renewed(l cluster.Lead) {
 		from = m.in.Now
 	}
 	m.writeUntil = max(m.writeUntil, from+m.cfg.Profile.TTL-m.cfg.Profile.Delta)
+	d.okAt = d.sentAt
+	if d.pledging.active {
+		d.pledging.active = false
+		m.event("store_back", "the store answers again")
+	}
 	if d.joint != nil && l.Rule.Equal(d.joint.rule) {
 		d.joint = nil
 	}
@@ -204,6 +270,10 @@ func (m *Machine) served(l cluster.Lead) {
 	m.event("serving", fmt.Sprintf("%s accepts writes under epoch %d: %s", l.Holder, l.Epoch, l.Kind))
 	e := &m.out.Events[len(m.out.Events)-1]
 	e.Phases = phases(l.Phases, "route", m.in.Now-m.leading.sentAt)
+	if m.force != nil {
+		m.reply(*m.force, Reply{OK: true, Message: fmt.Sprintf("%s leads: %s", l.Holder, l.Cause)})
+		m.force = nil
+	}
 }
 
 // deposed leaves the lead when the record says that it is not ours any more, or when the
@@ -227,10 +297,20 @@ func (m *Machine) deposed() bool {
 		m.startFence("redis-server hangs")
 	case m.writeUntil > 0 && l.At > m.redisAt && l.Role == cluster.RoleReplica:
 		m.startFence("redis-server was demoted from outside")
+	case m.writeUntil > 0 && l.At > m.redisAt && l.Role == cluster.RolePrimary && m.lead.Promoted && l.Position.ReplID != m.log():
+		m.startFence(fmt.Sprintf("redis-server writes another log than the recorded one: %v, not %.8s", l.Position, m.log()))
 	default:
 		return false
 	}
 	return true
+}
+
+// log is the replication id of the newest recorded log.
+func (m *Machine) log() string {
+	if n := len(m.lead.Lineage); n > 0 {
+		return m.lead.Lineage[n-1].ReplID
+	}
+	return ""
 }
 
 // track keeps account of the replicas.
@@ -251,7 +331,7 @@ func (m *Machine) track() {
 		ack, online := l.acked(id)
 		if !online {
 			if t.online {
-				t.goneAt = m.in.Now
+				t.goneAt, d.lostVoter = m.in.Now, true
 			}
 			t.online, t.current = false, false
 			continue
@@ -309,6 +389,9 @@ func (m *Machine) changeRule() *cluster.Rule {
 		return nil // just promoted: the replicas are on their way
 	}
 	target := cluster.NewRule(cluster.DurabilitySync, voters)
+	if target.W == 0 && m.cfg.OnLostQuorum == cluster.LostQuorumRefuse {
+		target = cur
+	}
 	if target.Equal(cur) {
 		d.joint = nil
 		return nil
@@ -363,4 +446,25 @@ func (m *Machine) rules() []cluster.Rule {
 		rules = append(rules, j.rule)
 	}
 	return rules
+}
+
+// noQuorum reports whether no write can be acked with the replicas that are there, and the rule may not be
+// shrunk for that: new writes wait instead of being carried out on one node. A replica that is on its way
+// does not count as gone yet.
+func (m *Machine) noQuorum() bool {
+	if m.cfg.OnLostQuorum != cluster.LostQuorumRefuse || m.leading.replicas == nil {
+		return false
+	}
+	var there []cluster.NodeID
+	for id, t := range m.leading.replicas {
+		if t.online || m.in.Now-max(t.goneAt, m.leading.since) < m.cfg.Profile.ShrinkAfter {
+			there = append(there, id)
+		}
+	}
+	for _, r := range m.rules() {
+		if !r.Satisfied(m.cfg.Self.Node, there) {
+			return true
+		}
+	}
+	return false
 }

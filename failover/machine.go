@@ -45,8 +45,13 @@ type Machine struct {
 	following  cluster.NodeID
 	revoked    cluster.Epoch
 	ledBoot    string // the run of redis-server that was promoted last, while it has followed nobody since
-	refused    int64  // the newest revision of a record that was refused
-	persisted  cluster.Epoch
+	backward   bool   // the store shows less than what was seen: it was restored, or lost all
+	told       int64  // the revision of which that was said, plus 1
+	keeping    keeping
+	doubt      doubt
+	save       saving
+	force      *Request // an operator's, to take the lead with what is left
+	fenceBy    time.Duration
 	startAfter time.Duration // back-off between two starts of a server that will not live
 	starts     int
 	runningAt  time.Duration
@@ -68,6 +73,7 @@ const (
 	classStore
 	classAsk
 	classDisk
+	classPledge
 )
 
 func classOf(k ActionKind) class {
@@ -78,6 +84,8 @@ func classOf(k ActionKind) class {
 		return classAsk
 	case ActPersist:
 		return classDisk
+	case ActPledge:
+		return classPledge
 	default:
 		return classRedis
 	}
@@ -97,6 +105,7 @@ func (m *Machine) Step(in Input) Output {
 		m.absorbResult(r)
 	}
 	m.request()
+	m.keep()
 	m.keepRunning()
 	m.decide()
 	m.publish()
@@ -136,30 +145,40 @@ func (m *Machine) decide() {
 	}
 }
 
-// absorbStore adopts a newer record.
+// absorbStore adopts a newer record. One that is older than what was seen is not adopted: epochs are
+// never used again.
 func (m *Machine) absorbStore() {
+	if m.lead.Epoch == 0 && m.in.Local.Kept.Epoch > 0 {
+		m.lead, m.seenAt = m.in.Local.Kept, m.in.Now // read from this node's disk
+	}
 	v := m.in.Store
-	if !v.Known || v.Revision <= m.revision {
+	if !v.Known {
 		return
 	}
-	if v.Lead.Epoch < m.lead.Epoch {
-		if v.Revision > m.refused {
-			m.refused = v.Revision
-			m.event("store_went_back", fmt.Sprintf("the store shows epoch %d, epoch %d was seen: its record is refused; restore the store", v.Lead.Epoch, m.lead.Epoch))
-		}
-		return
+	m.backward = v.Lead.Epoch < m.lead.Epoch || v.Lead.Epoch == m.lead.Epoch && v.Revision < m.revision
+	switch {
+	case m.backward && m.told != v.Revision+1:
+		m.told = v.Revision + 1
+		m.event("store_went_back", fmt.Sprintf("the store shows epoch %d, epoch %d was seen: it was restored from a backup or lost its data; the group goes on from what its nodes know", v.Lead.Epoch, m.lead.Epoch))
+	case !m.backward && (v.Revision > m.revision || v.Lead.Epoch > m.lead.Epoch):
+		m.adopt(v.Lead, v.Revision, v.SeenAt)
 	}
-	m.adopt(v.Lead, v.Revision, v.SeenAt)
 }
 
 func (m *Machine) adopt(l cluster.Lead, revision int64, at time.Duration) {
 	if l.Epoch < m.lead.Epoch {
 		panic(fmt.Sprintf("failover: epoch went back: %d -> %d", m.lead.Epoch, l.Epoch))
 	}
-	m.lead, m.revision, m.seenAt = l, revision, at
-	if l.Epoch > m.persisted && l.Epoch > m.in.Local.Seen {
-		m.do(Action{Kind: ActPersist, Epoch: l.Epoch})
+	m.lead, m.revision, m.backward = l, revision, false
+	m.seenAt = max(m.seenAt, at) // a pledge may be newer than the record
+}
+
+// base is the revision that a change of the record replaces.
+func (m *Machine) base() int64 {
+	if m.backward {
+		return m.in.Store.Revision
 	}
+	return m.revision
 }
 
 // do starts an action unless one of its class is under way; it reports whether it did. A kill is
@@ -192,11 +211,11 @@ func (m *Machine) absorbResult(r Result) {
 	case ActSwap:
 		m.swapped(a, r)
 	case ActAsk:
-		m.election.askedAt, m.election.answered = m.election.askSentAt, true
+		m.asked(a, r)
 	case ActPersist:
-		if r.Outcome == OutcomeOK {
-			m.persisted = max(m.persisted, a.Epoch)
-		}
+		m.kept(a, r)
+	case ActPledge:
+		m.pledged(r)
 	default:
 		m.redisAt = m.in.Now
 		m.redisDone(a, r)
@@ -234,7 +253,18 @@ func (m *Machine) redisDone(a Action, r Result) {
 		}
 	case ActKill:
 		m.following = ""
+	case ActSave:
+		m.saved(a, r)
 	}
+}
+
+// asked takes the end of a question to all.
+func (m *Machine) asked(a Action, r Result) {
+	if a.Epoch == 0 {
+		m.doubt.asked(r)
+		return
+	}
+	m.election.askedAt, m.election.answered = m.election.askSentAt, true
 }
 
 // keepRunning restarts a redis-server that is gone, always as a replica of nobody: invariant 6.
@@ -284,19 +314,40 @@ func (m *Machine) follow() {
 		return
 	}
 	if m.lead.Epoch < m.in.Local.Seen {
-		return // the store went back in time, or lost all: refuse its epochs (persisted on disk)
+		return // the store went back in time, and what this node knew is lost: the others know
 	}
 	switch l := m.lead; {
-	case m.revision == 0:
+	case l.Epoch == 0:
 		m.bootstrap()
+	case m.backward:
+		m.outlast()
 	case l.State == cluster.LeadReleased:
 		m.vacant("released: " + l.Cause)
 	case l.Holder == m.cfg.Self.Node:
 		m.holdsWithoutServing()
+	case !m.doubts():
+		m.attach()
 	case m.in.Now >= m.expires():
 		m.vacant(fmt.Sprintf("%s has not renewed for %v", l.Holder, m.in.Now-m.seenAt))
+	case m.mayElectEarly():
+		m.vacant(fmt.Sprintf("%s has not renewed for %v and does not answer", l.Holder, m.in.Now-m.seenAt))
+		m.election.early, m.election.revision = true, m.revision
 	default:
 		m.wake(m.expires())
+		m.attach()
+	}
+	m.refuseForce()
+}
+
+// outlast waits for the end of the newest lead that is known while the store shows an older one. Its
+// holder, if it serves, puts it right; else an election of all nodes does.
+func (m *Machine) outlast() {
+	if m.lead.State == cluster.LeadReleased || m.in.Now >= m.expires() {
+		m.vacant("the store went back in time")
+		return
+	}
+	m.wake(m.expires())
+	if m.lead.Holder != m.cfg.Self.Node {
 		m.attach()
 	}
 }
@@ -347,11 +398,14 @@ func (m *Machine) takeOver() {
 // attach makes the redis-server follow the holder.
 func (m *Machine) attach() {
 	l := m.lead
-	if !l.Promoted || l.Epoch <= m.revoked || !m.healthy() {
+	if !l.Promoted || l.Epoch <= max(m.revoked, m.in.Local.Revoked, m.keeping.promise) || !m.healthy() {
 		return
 	}
 	stale := m.in.Local.At <= m.redisAt
 	if m.following == l.Holder && (stale || m.in.Local.Following == l.Holder) {
+		return
+	}
+	if m.mustSave() {
 		return
 	}
 	m.do(Action{Kind: ActFollow, Node: l.Holder, Epoch: l.Epoch})

@@ -17,20 +17,25 @@ import (
 // TestMachineScripts drives one Machine, n1 of three nodes, step by step. Commands, with their
 // arguments as key=value:
 //
-//	machine [durability=async]       a new one
+//	machine [durability=async] [on-lost-quorum=refuse] [preferred-zone=]   a new one
 //	lead epoch= holder= ...          what the store shows from now on, with a higher revision
 //	redis ...                        what the node knows of its own redis-server
 //	replica node= offset= [offline]  one line of it
 //	peer node= ...                   another node's report, asked for at the time of the step
 //	end KIND [outcome] ...           an action under way has ended
-//	ask to= | stop                   an operator's request
-//	step at=DURATION                 one step; prints what it decides
+//	ask to= | stop | force [accept]  an operator's request
+//	pledge node= epoch=              a holder's that cannot reach the store
+//	kept epoch= holder= ...          the record on this node's disk, as lead
+//	step at=DURATION [return]        one step; prints what it decides
 func TestMachineScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
-		s := newMachineScript(cluster.DurabilitySync)
+		s := newMachineScript(cluster.DurabilitySync, func(*Config) {})
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			if d.Cmd == "machine" {
-				s = newMachineScript(cluster.Durability(word(d, "durability", "sync")))
+				s = newMachineScript(cluster.Durability(word(d, "durability", "sync")),
+					func(c *Config) {
+						c.OnLostQuorum, c.PreferredZone = cluster.LostQuorum(word(d, "on-lost-quorum", "")), word(d, "preferred-zone", "")
+					})
 				return ""
 			}
 			return s.run(t, d)
@@ -45,13 +50,15 @@ type machineScript struct {
 	open []Action
 }
 
-func newMachineScript(d cluster.Durability) *machineScript {
+func newMachineScript(d cluster.Durability, with func(*Config)) *machineScript {
 	profile, err := ProfileByName("fast")
 	if err != nil {
 		panic(err)
 	}
 	nodes := []Peer{{Node: "n1", Zone: "a"}, {Node: "n2", Zone: "b"}, {Node: "n3", Zone: "c"}}
-	s := &machineScript{m: New(Config{Group: "g", Self: nodes[0], Nodes: nodes, Durability: d, Profile: profile})}
+	c := Config{Group: "g", Self: nodes[0], Nodes: nodes, Durability: d, Profile: profile}
+	with(&c)
+	s := &machineScript{m: New(c)}
 	s.in.Peers = map[cluster.NodeID]Report{}
 	return s
 }
@@ -59,9 +66,12 @@ func newMachineScript(d cluster.Durability) *machineScript {
 func (s *machineScript) run(t *testing.T, d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "lead":
-		s.lead(d)
+		s.in.Store = StoreView{Known: true, Lead: lead(d), Revision: number(d, "rev", s.in.Store.Revision+1), SeenAt: duration(d, "seen", s.in.Now)}
 	case "no-lead":
-		s.in.Store.Known = true
+		s.in.Store = StoreView{Known: true}
+	case "kept":
+		s.in.Local.Kept = lead(d)
+		s.in.Local.Seen = s.in.Local.Kept.Epoch
 	case "redis":
 		s.redis(d)
 	case "replica":
@@ -73,6 +83,10 @@ func (s *machineScript) run(t *testing.T, d *datadriven.TestData) string {
 		return s.end(d)
 	case "ask":
 		s.in.Request = &Request{ID: word(d, "id", "r1"), Kind: RequestSwitchover, To: cluster.NodeID(word(d, "to", "")), Zone: word(d, "zone", "")}
+	case "force":
+		s.in.Request = &Request{ID: word(d, "id", "f1"), Kind: RequestForce, AcceptLoss: d.HasArg("accept")}
+	case "pledge":
+		s.in.Request = &Request{ID: "p1", Kind: RequestPledge, Node: cluster.NodeID(word(d, "node", "")), Epoch: cluster.Epoch(number(d, "epoch", 1))}
 	case "stop":
 		s.in.Request = &Request{ID: "stop", Kind: RequestStop}
 	case "step":
@@ -83,7 +97,7 @@ func (s *machineScript) run(t *testing.T, d *datadriven.TestData) string {
 	return ""
 }
 
-func (s *machineScript) lead(d *datadriven.TestData) {
+func lead(d *datadriven.TestData) cluster.Lead {
 	l := cluster.Lead{
 		Epoch: cluster.Epoch(number(d, "epoch", 1)), Holder: cluster.NodeID(word(d, "holder", "n1")), Boot: word(d, "boot", ""),
 		State: cluster.LeadHeld, TTL: time.Second, Promoted: !d.HasArg("claimed"), Kind: word(d, "kind", cluster.KindFailover),
@@ -109,14 +123,14 @@ func (s *machineScript) lead(d *datadriven.TestData) {
 		l.Lineage = append(l.Lineage, fork)
 	}
 	l.Position = position(word(d, "pos", ""))
-	s.in.Store = StoreView{Known: true, Lead: l, Revision: number(d, "rev", s.in.Store.Revision+1), SeenAt: duration(d, "seen", s.in.Now)}
+	return l
 }
 
 func (s *machineScript) redis(d *datadriven.TestData) {
 	l := &s.in.Local
 	at := duration(d, "at", s.in.Now)
 	if d.HasArg("gone") {
-		*l = Local{Exit: "killed", Seen: l.Seen, Boot: l.Boot}
+		*l = Local{Exit: "killed", Seen: l.Seen, Revoked: l.Revoked, Kept: l.Kept, Boot: l.Boot}
 		return
 	}
 	if d.HasArg("hangs") {
@@ -127,6 +141,7 @@ func (s *machineScript) redis(d *datadriven.TestData) {
 		Position: position(word(d, "pos", "x:0")), Prev: position(word(d, "prev", "")), LinkUp: d.HasArg("up"), Syncing: d.HasArg("syncing"),
 		Damaged: d.HasArg("damaged"), Loading: d.HasArg("loading"), Following: cluster.NodeID(word(d, "of", "")),
 		Intact: d.HasArg("intact"), Short: d.HasArg("short"), Seen: cluster.Epoch(number(d, "known", int64(l.Seen))),
+		Revoked: cluster.Epoch(number(d, "revoked", int64(l.Revoked))), Kept: l.Kept, Last: position(word(d, "last", "")), ReadOnly: word(d, "read-only", ""),
 	}
 }
 
@@ -135,7 +150,7 @@ func (s *machineScript) peer(d *datadriven.TestData) {
 	s.in.Peers[id] = Report{
 		Node: id, At: duration(d, "at", s.in.Now), Seen: cluster.Epoch(number(d, "seen", 1)), Revoked: cluster.Epoch(number(d, "revoked", 0)),
 		Fit: !d.HasArg("unfit"), Reason: word(d, "unfit", ""), Position: position(word(d, "pos", "x:0")), Prev: position(word(d, "prev", "")),
-		Complete: cluster.Epoch(number(d, "complete", 0)),
+		Complete: cluster.Epoch(number(d, "complete", 0)), Last: position(word(d, "last", "")), ReadOnly: word(d, "read-only", ""),
 	}
 }
 
@@ -163,7 +178,7 @@ func (s *machineScript) end(d *datadriven.TestData) string {
 }
 
 func (s *machineScript) step(t *testing.T, d *datadriven.TestData) string {
-	s.in.Now = duration(d, "at", s.in.Now)
+	s.in.Now, s.in.ReturnNow = duration(d, "at", s.in.Now), d.HasArg("return")
 	out := s.m.Step(s.in)
 	s.in.Results, s.in.Request = nil, nil
 	var b strings.Builder
@@ -173,6 +188,9 @@ func (s *machineScript) step(t *testing.T, d *datadriven.TestData) string {
 	}
 	if out.Status.Pausing {
 		b.WriteString(", pausing")
+	}
+	if out.Status.NoQuorum {
+		b.WriteString(", no quorum")
 	}
 	b.WriteByte('\n')
 	for _, r := range out.Status.Rules {
@@ -198,7 +216,11 @@ func describe(a Action) string {
 		return fmt.Sprintf("swap (%s): epoch %d of %s %s promoted=%v, rule %v W=%d", a.Why, l.Epoch, l.Holder, l.State, l.Promoted, l.Rule.Voters, l.Rule.W)
 	case ActFollow, ActPause:
 		return fmt.Sprintf("%s %s", a.Kind, a.Node)
-	case ActRevoke, ActAsk, ActPersist:
+	case ActPersist:
+		return fmt.Sprintf("persist epoch %d revoked %d", a.Epoch, a.Revoked)
+	case ActSave:
+		return fmt.Sprintf("save epoch %d, the group left it at %v", a.Epoch, a.Position)
+	case ActRevoke, ActAsk, ActPledge:
 		return fmt.Sprintf("%s epoch %d", a.Kind, a.Epoch)
 	default:
 		return a.Kind.String()

@@ -42,7 +42,9 @@ type Input struct {
 	ReturnNow bool
 }
 
-// StoreView is the newest Lead that this node has read or been told of.
+// StoreView is the newest Lead that this node has read or been told of. After the store was read as a
+// whole it is what was read, even if that is older than what came before: then the store has been
+// restored from a backup, or has lost all.
 type StoreView struct {
 	Known    bool // the store has been read at least once
 	Lead     cluster.Lead
@@ -88,6 +90,8 @@ type Local struct {
 	// primary here, and it has followed nobody since.
 	Intact bool
 	Short  bool // as Intact, but for the newest writes: the machine lost power before they were on disk
+	// ReadOnly says why the server refuses every write although it answers: its disk is full or broken.
+	ReadOnly string
 }
 
 // ReplicaAck is a primary's view of one replica.
@@ -110,7 +114,11 @@ type Report struct {
 	Prev     cluster.Position `json:"prev"`
 	Complete cluster.Epoch    `json:"complete"`        // it has the whole log of this epoch's holder, or of the last one that served before
 	Short    cluster.Epoch    `json:"short,omitempty"` // the same, but for what a power loss took
-	Ready    bool             `json:"ready"`           // replica: link up
+	// Last is where the log of its data set was at least, when redis-server has read it from disk under
+	// a new name; empty when Position says it.
+	Last     cluster.Position `json:"last,omitzero"`
+	ReadOnly string           `json:"read_only,omitempty"` // why redis-server refuses writes although it is healthy
+	Ready    bool             `json:"ready"`               // replica: link up
 }
 
 // ActionKind says what the shell is to do.
@@ -126,10 +134,13 @@ const (
 	ActPause                         // CLIENT PAUSE WRITE, then wait ≤ For until Node has every byte
 	ActResume                        // CLIENT UNPAUSE
 	ActSwap                          // compare-and-swap of the lead
-	ActAsk                           // ask every peer for a Report, ≤ For; a peer may use that time to revoke Epoch
-	ActPersist                       // keep Epoch, Revoked and Lead on this node's disk
-	ActPledge                        // ask EVERY peer to confirm Epoch for its holder, ≤ For; OK only if all did
-	ActSave                          // put the data set aside under lost/Epoch; Position: where the group left its log
+	// ActAsk asks every peer for a Report, ≤ For; a peer may use that time to revoke Epoch. With Epoch 0 it
+	// also reads the store, and fails when that does not answer within For: the answer is in the next
+	// Input's Store. The answer of Node, if one is named, is not waited for.
+	ActAsk
+	ActPersist // keep Epoch, Revoked and Lead on this node's disk
+	ActPledge  // ask EVERY peer to confirm Epoch for its holder, ≤ For; OK only if all did
+	ActSave    // put the data set aside under lost/Epoch; Position: where the group left its log
 )
 
 func (k ActionKind) String() string {
@@ -207,6 +218,7 @@ type Request struct {
 	Node       cluster.NodeID // RequestPledge: the holder
 	Epoch      cluster.Epoch  // RequestPledge
 	AcceptLoss bool           // RequestForce
+	Cause      string         // RequestSwitchover: why; "": requested by an operator
 }
 
 // Reply ends a request.
@@ -216,6 +228,8 @@ type Reply struct {
 	Refused bool // for safety: nothing was changed
 	Message string
 	Lead    cluster.Lead
+	// To is who should be asked instead: the best log that is left, for RequestForce.
+	To cluster.NodeID
 }
 
 // Output is what a Step decided.
@@ -258,13 +272,18 @@ const (
 	MutationDemandAtIssue        // a commit is judged by the rules of when it was sent
 	MutationIntactIsData         // any data set on disk counts as all that the last run had
 	MutationDemotionKeepsClients // a demoted server goes on answering its clients' reads
-	mutations                    // how many there are
+
+	MutationEarlyAsync          // an election before T+δ although no quorum is needed for an ack
+	MutationPledgeFromReply     // a pledged permit counts from the replies instead of the question
+	MutationPledgeAfterRevoking // a node that has let go of an epoch still pledges for it
+	mutations                   // how many there are
 )
 
 var mutationNames = [mutations]string{
 	"none", "deadline-from-ack", "offset-only", "priority-first", "rule-before-store", "no-quorum", "no-revoke",
 	"challenger-early", "serve-before-store", "switchover-no-wait", "ticker-permit", "redis-outlives",
 	"read-uncommitted", "no-barrier", "demand-at-issue", "intact-is-data", "demotion-keeps-clients",
+	"early-async", "pledge-from-reply", "pledge-after-revoking",
 }
 
 func (m Mutation) String() string { return mutationNames[m] }
