@@ -25,9 +25,11 @@ func (a *Agent) act(ctx context.Context, action failover.Action) {
 		r := failover.Result{ID: action.ID, Kind: action.Kind, Outcome: failover.OutcomeOK}
 		bound, cancel := context.WithTimeout(ctx, a.callTimeout()+action.For)
 		defer cancel()
+		a.failpoint("before", action)
 		if err := a.carryOut(bound, ctx, action, server, &r); err != nil && r.Outcome == failover.OutcomeOK {
 			r.Outcome, r.Detail = failover.OutcomeFailed, err.Error()
 		}
+		a.failpoint("after", action)
 		a.metrics.action(action.Kind, r.Outcome)
 		if r.Outcome != failover.OutcomeOK {
 			a.log.Debug("action failed", "action", action.Kind.String(), "outcome", r.Outcome.String(), "detail", r.Detail)
