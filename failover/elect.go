@@ -64,7 +64,7 @@ func (m *Machine) elect() {
 	}
 	e.answered = false
 	e.retryAt = m.in.Now + m.cfg.Profile.Window
-	winner, reason := m.choose()
+	winner, reason := m.choose(m.reports())
 	if winner != m.cfg.Self.Node {
 		if reason != e.told {
 			e.told = reason
@@ -130,10 +130,9 @@ type candidate struct {
 	whole  bool // the last holder with all that it had: no log can be ahead of it
 }
 
-// choose says who should take the vacant lead, or why nobody can yet. It is the rule of the design:
-// fit, log, priority, another zone than the lost one, id.
-func (m *Machine) choose() (cluster.NodeID, string) {
-	reports := m.reports()
+// choose says who of those that have answered should take the vacant lead, or why nobody can yet. It is
+// the rule of the design: fit, log, priority, another zone than the lost one, id.
+func (m *Machine) choose(reports map[cluster.NodeID]Report) (cluster.NodeID, string) {
 	fit, revoked, unfit := m.candidates(reports)
 	if m.backward && len(reports) < len(m.cfg.Nodes) {
 		return "", "the store went back in time: every node must say which epochs it has seen" + unfit

@@ -55,7 +55,7 @@ func (m *Machine) answerForce(winner cluster.NodeID, reason string) {
 		m.reply(r, Reply{Refused: true, To: winner, Message: fmt.Sprintf("%s is about to take the lead: nothing needs to be given up", winner)})
 		return
 	}
-	best, ok := m.bestLeft()
+	best, ok := m.bestLeft(m.reports())
 	lost := m.loss(best)
 	switch {
 	case !ok:
@@ -81,10 +81,10 @@ func describeLoss(bytes int64) string {
 }
 
 // bestLeft is the node with the best log among those that answer, complete or not.
-func (m *Machine) bestLeft() (candidate, bool) {
+func (m *Machine) bestLeft(reports map[cluster.NodeID]Report) (candidate, bool) {
 	var left []candidate
 	for _, p := range m.cfg.Nodes {
-		r, ok := m.reports()[p.Node]
+		r, ok := reports[p.Node]
 		if !ok || !r.Fit || r.Revoked < m.election.epoch {
 			continue
 		}

@@ -64,6 +64,10 @@ func (m *Machine) request() {
 			m.reply(*r, Reply{Refused: true, Message: reason})
 			return
 		}
+		if r.DryRun {
+			m.out.Replies = append(m.out.Replies, Reply{ID: r.ID, OK: true, To: to, Lead: m.lead})
+			return // not remembered: nothing was done
+		}
 		m.handOver(*r, to)
 	}
 }

@@ -214,6 +214,8 @@ type Request struct {
 	Kind RequestKind
 	To   cluster.NodeID
 	Zone string
+	// DryRun: RequestSwitchover only says in Reply.To who would get the lead.
+	DryRun bool
 
 	Node       cluster.NodeID // RequestPledge: the holder
 	Epoch      cluster.Epoch  // RequestPledge
@@ -228,7 +230,8 @@ type Reply struct {
 	Refused bool // for safety: nothing was changed
 	Message string
 	Lead    cluster.Lead
-	// To is who should be asked instead: the best log that is left, for RequestForce.
+	// To is who should be asked instead: the best log that is left, for RequestForce; who would get the
+	// lead, for a DryRun.
 	To cluster.NodeID
 }
 
