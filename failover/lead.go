@@ -295,6 +295,9 @@ func (m *Machine) deposed() bool {
 	case m.hung():
 		m.event("primary_hung", fmt.Sprintf("no answer for %v", m.in.Now-l.OKAt))
 		m.startFence("redis-server hangs")
+	case m.busyTooLong():
+		m.event("primary_hung", fmt.Sprintf("busy with a script since %v", m.in.Now-m.busyAt))
+		m.startFence("redis-server is busy with a script")
 	case m.writeUntil > 0 && l.At > m.redisAt && l.Role == cluster.RoleReplica:
 		m.startFence("redis-server was demoted from outside")
 	case m.writeUntil > 0 && l.At > m.redisAt && l.Role == cluster.RolePrimary && m.lead.Promoted && l.Position.ReplID != m.log():
@@ -303,6 +306,17 @@ func (m *Machine) deposed() bool {
 		return false
 	}
 	return true
+}
+
+// busyTooLong reports whether the server has answered -BUSY for T: it lives, and serves nobody. (Until its
+// busy-reply-threshold it does not answer at all, and counts as hung much sooner.)
+func (m *Machine) busyTooLong() bool {
+	if !m.in.Local.Busy {
+		m.busyAt = m.in.Now
+		return false
+	}
+	m.wake(m.busyAt + m.cfg.Profile.TTL)
+	return m.in.Now-m.busyAt >= m.cfg.Profile.TTL
 }
 
 // log is the replication id of the newest recorded log.

@@ -52,6 +52,7 @@ type Machine struct {
 	save       saving
 	force      *Request // an operator's, to take the lead with what is left
 	fenceBy    time.Duration
+	busyAt     time.Duration // when redis-server was last seen free of scripts, while it leads
 	startAfter time.Duration // back-off between two starts of a server that will not live
 	starts     int
 	runningAt  time.Duration

@@ -20,6 +20,7 @@ import (
 //	machine [durability=async] [on-lost-quorum=refuse] [preferred-zone=]   a new one
 //	lead epoch= holder= ...          what the store shows from now on, with a higher revision
 //	redis ...                        what the node knows of its own redis-server
+//	busy at=                         a probe was answered with -BUSY
 //	replica node= offset= [offline]  one line of it
 //	peer node= ...                   another node's report, asked for at the time of the step
 //	end KIND [outcome] ...           an action under way has ended
@@ -74,6 +75,8 @@ func (s *machineScript) run(t *testing.T, d *datadriven.TestData) string {
 		s.in.Local.Seen = s.in.Local.Kept.Epoch
 	case "redis":
 		s.redis(d)
+	case "busy":
+		s.in.Local.OKAt, s.in.Local.Busy = duration(d, "at", s.in.Now), true
 	case "replica":
 		s.in.Local.Replicas = append(s.in.Local.Replicas, ReplicaAck{
 			Node: cluster.NodeID(word(d, "node", "")), Offset: number(d, "offset", 0), Online: !d.HasArg("offline")})
