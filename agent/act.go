@@ -50,8 +50,7 @@ func (a *Agent) carryOut(ctx, life context.Context, action failover.Action, serv
 	case failover.ActSwap:
 		return a.swap(ctx, life, action, r)
 	case failover.ActAsk:
-		a.tell(life, reportsMsg{reports: a.askPeers(ctx, action.Epoch, action.For)})
-		return nil
+		return a.askAll(ctx, life, action)
 	case failover.ActPersist:
 		if err := a.disk.writeSeen(action.Epoch); err != nil {
 			return err
@@ -85,6 +84,23 @@ func (a *Agent) carryOut(ctx, life context.Context, action failover.Action, serv
 	default:
 		panic(fmt.Sprintf("agent: unknown action %v", action.Kind))
 	}
+}
+
+// askAll asks the others and, when the question is whether the holder is silent, reads the store.
+func (a *Agent) askAll(ctx, life context.Context, action failover.Action) error {
+	read := make(chan error, 1)
+	if action.Epoch == 0 {
+		a.goDo(func() {
+			bound, cancel := context.WithTimeout(ctx, action.For)
+			defer cancel()
+			_, err := a.readLead(bound, life)
+			read <- err
+		})
+	} else {
+		read <- nil
+	}
+	a.tell(life, reportsMsg{reports: a.askPeers(ctx, action.Epoch, action.For, action.Node)})
+	return <-read
 }
 
 // start spawns redis-server as a replica of nobody.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,8 +25,9 @@ type Agent struct {
 	runs    *runs
 	port    int
 
-	inbox chan any // everything that the loop reacts to
-	work  sync.WaitGroup
+	inbox      chan any      // everything that the loop reacts to
+	watchAgain chan struct{} // the watch of the lead is of no use any more
+	work       sync.WaitGroup
 
 	// Owned by the loop.
 	in         failover.Input
@@ -51,6 +51,8 @@ type Agent struct {
 	controlMu sync.Mutex
 	shared    *redis.Control
 
+	timeline timeline
+
 	view   atomic.Pointer[view]
 	viewMu sync.Mutex
 	newer  chan struct{} // closed and replaced when view changes
@@ -58,9 +60,13 @@ type Agent struct {
 
 // view is what other goroutines may see of the loop's state.
 type view struct {
-	status cluster.NodeStatus
-	report failover.Report
-	lead   cluster.Lead
+	version uint64        // grows each time that others are told
+	at      time.Duration // when the status was made
+	status  cluster.NodeStatus
+	report  failover.Report
+	lead    cluster.Lead
+	store   failover.StoreView
+	server  *redis.Server
 }
 
 // The messages of the inbox.
@@ -69,7 +75,10 @@ type (
 		failover.Result
 		lead cluster.Lead // what a swap wrote
 	}
-	storeMsg   failover.StoreView
+	storeMsg struct {
+		failover.StoreView
+		sent time.Duration // when this was asked of the store as a whole; 0: it is news of a change
+	}
 	reportsMsg struct {
 		reports []failover.Report
 		poll    bool
@@ -107,14 +116,16 @@ func New(opts Options) (*Agent, error) {
 		machine: failover.New(failover.Config{
 			Group: opts.Group, Self: opts.Self, Nodes: opts.Nodes,
 			Durability: opts.Durability, Profile: opts.Profile,
+			OnLostQuorum: opts.OnLostQuorum, PreferredZone: opts.PreferredZone,
 		}),
-		inbox: make(chan any, 256), newer: make(chan struct{}),
+		inbox: make(chan any, 256), watchAgain: make(chan struct{}, 1), newer: make(chan struct{}),
 		waiting: map[string][]chan failover.Reply{},
-		peers:   peers{clients: map[cluster.NodeID]*http.Client{}, addrs: map[string]cluster.NodeID{}},
+		peers:   peers{addrs: map[string]cluster.NodeID{}},
 	}
 	a.in.Peers = map[cluster.NodeID]failover.Report{}
 	a.in.Local.Seen = d.seen
-	a.view.Store(&view{status: cluster.NodeStatus{Group: opts.Group, Node: opts.Self.Node, Zone: opts.Self.Zone,
+	// The first version is of the time: a poll that goes on after a restart must see a change.
+	a.view.Store(&view{version: uint64(time.Now().UnixNano()), status: cluster.NodeStatus{Group: opts.Group, Node: opts.Self.Node, Zone: opts.Self.Zone,
 		State: cluster.StateDown, Role: cluster.RoleReplica, Durability: opts.Durability}})
 	return a, nil
 }
@@ -161,11 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.hole.Close()
 	// The work outlives ctx: the lead is released and redis-server stopped after it has ended.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	stopRPC, err := a.serveRPC(life)
-	if err != nil {
-		end()
-		return err
-	}
+	stopRPC := a.opts.RPC.Register(a.opts.Self.Node, a)
 	a.goDo(func() { a.watch(life) })
 
 	a.loop(life, ctx.Done(), nil)
@@ -306,7 +313,7 @@ func (a *Agent) take(ctx context.Context, msg any) {
 	case resultMsg:
 		a.ended(m)
 	case storeMsg:
-		a.sawStore(failover.StoreView(m))
+		a.sawStore(m.StoreView, m.sent)
 	case reportsMsg:
 		for _, r := range m.reports {
 			if old, ok := a.in.Peers[r.Node]; !ok || r.At >= old.At {
@@ -338,7 +345,7 @@ func (a *Agent) ended(m resultMsg) {
 	switch m.Kind {
 	case failover.ActSwap:
 		if m.Outcome == failover.OutcomeOK {
-			a.sawStore(failover.StoreView{Known: true, Lead: m.lead, Revision: m.Revision, SeenAt: a.opts.Clock()})
+			a.sawStore(failover.StoreView{Known: true, Lead: m.lead, Revision: m.Revision, SeenAt: a.opts.Clock()}, 0)
 		}
 	case failover.ActAsk, failover.ActPersist:
 	default:
@@ -348,16 +355,32 @@ func (a *Agent) ended(m resultMsg) {
 	}
 }
 
-func (a *Agent) sawStore(v failover.StoreView) {
-	if !a.in.Store.Known || v.Revision > a.in.Store.Revision {
+func (a *Agent) sawStore(v failover.StoreView, sent time.Duration) {
+	old := a.in.Store
+	// The store answers in order: less than what was known before the question means that it was restored
+	// from a backup, or has lost its data.
+	back := old.Known && v.Revision < old.Revision && sent > old.SeenAt
+	if back {
+		a.rewatch() // a watch goes on where the store has not been yet, and would tell nothing
+	}
+	if !old.Known || v.Revision > old.Revision || back {
 		a.in.Store = v
 		a.lag.primaryAt(v.SeenAt, v.Lead.Position)
+	}
+}
+
+// rewatch has the watch of the lead begin anew.
+func (a *Agent) rewatch() {
+	select {
+	case a.watchAgain <- struct{}{}:
+	default:
 	}
 }
 
 // step lets the machine decide and carries out what it says.
 func (a *Agent) step(ctx context.Context) {
 	a.in.Now = a.opts.Clock()
+	a.in.ReturnNow = a.opts.ReturnNow != nil && a.opts.ReturnNow(time.Now())
 	led := a.out.Status.Leads
 	a.out = a.machine.Step(a.in)
 	if a.out.Status.Leads && !led {
@@ -373,6 +396,7 @@ func (a *Agent) step(ctx context.Context) {
 		e.Time = time.Now()
 		a.log.Info(e.Name, "epoch", e.Epoch, "detail", e.Message)
 		a.metrics.event(e)
+		a.timeline.add(e)
 		a.opts.OnEvent(e)
 	}
 	for _, r := range a.out.Replies {
@@ -395,9 +419,13 @@ func (a *Agent) publish() {
 		s.LagBytes, s.LagMs = bytes, age.Seconds()*1000
 	}
 	old := a.view.Load()
-	next := &view{status: s, report: a.out.Report, lead: a.in.Store.Lead}
+	next := &view{version: old.version, at: a.in.Now, status: s, report: a.out.Report, lead: a.in.Store.Lead, store: a.in.Store, server: a.server}
+	news := changed(old, next) || a.in.Now-a.lastSent >= a.opts.Profile.Renew
+	if news {
+		next.version++
+	}
 	a.view.Store(next)
-	if changed(old, next) || a.in.Now-a.lastSent >= a.opts.Profile.Renew {
+	if news {
 		a.lastSent = a.in.Now
 		a.metrics.status(s)
 		a.opts.OnStatus(a.in.Now, s)

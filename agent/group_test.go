@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"understudy/etcd"
 	"understudy/failover"
 	"understudy/redis"
+	"understudy/rpc"
 )
 
 func TestMain(m *testing.M) {
@@ -44,7 +44,8 @@ type group struct {
 	nodes  []failover.Peer
 	config map[string]string
 	bootID string // file; "": the kernel's
-	rpc    map[cluster.NodeID]string
+	rpc    *rpc.Server
+	at     string // where rpc answers
 
 	requests int
 
@@ -72,7 +73,7 @@ type groupOptions struct {
 func newGroup(t *testing.T, o groupOptions) *group {
 	t.Helper()
 	g := &group{
-		t: t, dir: o.dir, began: time.Now(), config: o.config, bootID: o.bootIDFile, newer: make(chan struct{}), rpc: map[cluster.NodeID]string{},
+		t: t, dir: o.dir, began: time.Now(), config: o.config, bootID: o.bootIDFile, newer: make(chan struct{}),
 		agents: map[cluster.NodeID]*Agent{}, stops: map[cluster.NodeID]func() error{}, last: map[cluster.NodeID]cluster.NodeStatus{},
 		served: map[cluster.NodeID]time.Time{}, lost: map[cluster.NodeID]time.Time{},
 	}
@@ -86,6 +87,7 @@ func newGroup(t *testing.T, o groupOptions) *group {
 	if g.fencer, err = redis.StartFencer(redis.FencerOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	stopRPC := g.serveRPC()
 	e, err := etcd.StartEmbedded(t.Context(), etcd.EmbedOptions{Dir: filepath.Join(g.dir, "store")})
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +103,7 @@ func newGroup(t *testing.T, o groupOptions) *group {
 		for _, stop := range g.stops {
 			_ = stop()
 		}
+		stopRPC()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := e.Stop(ctx); err != nil {
@@ -113,9 +116,27 @@ func newGroup(t *testing.T, o groupOptions) *group {
 	for i, zone := range []string{"a", "b", "c"} {
 		id := cluster.NodeID(fmt.Sprintf("main-%03d", i+1))
 		g.nodes = append(g.nodes, failover.Peer{Node: id, Zone: zone})
-		g.rpc[id] = filepath.Join(g.dir, string(id)+".sock")
 	}
 	return g
+}
+
+// serveRPC answers for all agents on one socket until the returned func is called.
+func (g *group) serveRPC() func() {
+	g.t.Helper()
+	g.rpc, g.at = rpc.NewServer(rpc.ServerOptions{}), rpc.Unix(filepath.Join(g.dir, "rpc.sock"))
+	l, err := rpc.Listen(g.t.Context(), g.at, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- g.rpc.Serve(ctx, l) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			g.t.Error(err)
+		}
+	}
 }
 
 // shortDir is a directory whose path leaves room for a unix socket's name.
@@ -151,7 +172,8 @@ func (g *group) start(id cluster.NodeID) {
 	}
 	o := Options{
 		Group: "main", Nodes: g.nodes, Durability: cluster.DurabilitySync, Profile: p, Dir: filepath.Join(g.dir, string(id)),
-		Binary: g.binary, Config: g.config, Store: g.store, RPC: g.rpc[id], Peers: maps.Clone(g.rpc), Fencer: g.fencer, BootIDFile: g.bootID,
+		Binary: g.binary, Config: g.config, Store: g.store, RPC: g.rpc, Fencer: g.fencer, BootIDFile: g.bootID,
+		Peers: func(cluster.NodeID) string { return g.at },
 		Clock: g.clock, OnStatus: g.onStatus, OnEvent: g.onEvent,
 	}
 	for _, n := range g.nodes {

@@ -49,7 +49,7 @@ func (a *Agent) observe(ctx context.Context) {
 	if a.out.Status.Leads && !a.polling && now >= a.pollAt {
 		a.polling, a.pollAt = true, now+pollEvery
 		a.goDo(func() {
-			a.tell(ctx, reportsMsg{reports: a.askPeers(ctx, 0, a.opts.Profile.Window), poll: true})
+			a.tell(ctx, reportsMsg{reports: a.askPeers(ctx, 0, a.opts.Profile.Window, ""), poll: true})
 		})
 	}
 }
@@ -180,7 +180,6 @@ func (a *Agent) settleNow(ctx context.Context, replicas int) error {
 
 // watch keeps the newest lead coming.
 func (a *Agent) watch(ctx context.Context) {
-	key := cluster.LeadKey(a.opts.Group)
 	for ctx.Err() == nil {
 		bound, cancel := context.WithTimeout(ctx, a.callTimeout())
 		revision, err := a.readLead(bound, ctx)
@@ -190,17 +189,36 @@ func (a *Agent) watch(ctx context.Context) {
 			pause(ctx, a.opts.Profile.Renew)
 			continue
 		}
-		for entries := range a.opts.Store.Watch(ctx, key, revision) {
-			for _, e := range entries {
-				a.sawLead(ctx, e)
+		a.watchFrom(ctx, revision)
+	}
+}
+
+// watchFrom hands on what changes after the revision, until the watch breaks or is of no use.
+func (a *Agent) watchFrom(ctx context.Context, revision int64) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes := a.opts.Store.Watch(ctx, cluster.LeadKey(a.opts.Group), revision)
+	for {
+		select {
+		case entries, ok := <-changes:
+			if !ok {
+				return
 			}
+			for _, e := range entries {
+				a.sawLead(ctx, e, 0)
+			}
+		case <-a.watchAgain:
+			cancel()
+			for range changes { // until the store has closed it
+			}
+			return
 		}
 	}
 }
 
 // readLead reads the record and hands it to the loop; it returns the store's revision.
 func (a *Agent) readLead(ctx, life context.Context) (int64, error) {
-	key := cluster.LeadKey(a.opts.Group)
+	key, sent := cluster.LeadKey(a.opts.Group), a.opts.Clock()
 	entries, revision, err := a.opts.Store.List(ctx, key)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", key, err)
@@ -209,17 +227,17 @@ func (a *Agent) readLead(ctx, life context.Context) (int64, error) {
 	for _, e := range entries {
 		if e.Key == key {
 			found = true
-			a.sawLead(life, e)
+			a.sawLead(life, e, sent)
 		}
 	}
 	if !found {
-		a.tell(life, storeMsg{Known: true})
+		a.tell(life, storeMsg{failover.StoreView{Known: true}, sent})
 	}
 	return revision, nil
 }
 
-func (a *Agent) sawLead(ctx context.Context, e cluster.Entry) {
-	m := storeMsg{Known: true, Revision: e.Revision, SeenAt: a.opts.Clock()}
+func (a *Agent) sawLead(ctx context.Context, e cluster.Entry, sent time.Duration) {
+	m := storeMsg{failover.StoreView{Known: true, Revision: e.Revision, SeenAt: a.opts.Clock()}, sent}
 	if e.Key != cluster.LeadKey(a.opts.Group) {
 		return
 	}

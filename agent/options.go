@@ -13,6 +13,7 @@ import (
 	"understudy/cluster"
 	"understudy/failover"
 	"understudy/redis"
+	"understudy/rpc"
 )
 
 // maxSocketPath is what fits into the kernel's sun_path with its closing zero.
@@ -25,6 +26,12 @@ type Options struct {
 	Nodes      []failover.Peer // all of the group, Self included, ordered by id
 	Durability cluster.Durability
 	Profile    failover.Profile
+	// OnLostQuorum is what a sync primary without a replica does; "" is cluster.LostQuorumShrink.
+	OnLostQuorum cluster.LostQuorum
+	// PreferredZone is where the primary belongs; "": nowhere in particular.
+	PreferredZone string
+	// ReturnNow says whether the primary may be moved back to PreferredZone at a time; nil: never.
+	ReturnNow func(time.Time) bool
 
 	Dir    string // of this node: the data set and the highest epoch seen live below it
 	Binary redis.Binary
@@ -33,11 +40,16 @@ type Options struct {
 	Config map[string]string // further redis-server directives
 
 	Store cluster.Store
-	RPC   string // unix socket on which the other agents reach this one
+	// RPC answers the other agents and the proxies; this agent registers with it while it runs.
+	RPC *rpc.Server
+	// Client asks the other agents; default: one without TLS.
+	Client *rpc.Client
+	// Peers says where another node's agent is reached now, an address of package rpc; "" is nowhere.
+	// It must not block.
+	Peers func(cluster.NodeID) string
 	// Socket is redis-server's unix socket; default Dir/redis.sock. A unix address holds 107 bytes
 	// only: a deep Dir needs one elsewhere.
 	Socket string
-	Peers  map[cluster.NodeID]string // theirs
 	// Fencer ends redis-server when this process no longer can; nil: PDEATHSIG is the only one.
 	Fencer *redis.Fencer
 
@@ -58,8 +70,8 @@ func (o *Options) complete() error {
 	switch {
 	case o.Group == "" || o.Self.Node == "" || len(o.Nodes) == 0:
 		return errors.New("agent: Group, Self and Nodes are needed")
-	case o.Dir == "" || o.RPC == "":
-		return errors.New("agent: Dir and RPC are needed")
+	case o.Dir == "" || o.RPC == nil || o.Peers == nil:
+		return errors.New("agent: Dir, RPC and Peers are needed")
 	case o.Store == nil || o.Clock == nil:
 		return errors.New("agent: Store and Clock are needed")
 	}
@@ -69,10 +81,11 @@ func (o *Options) complete() error {
 	if o.Socket == "" {
 		o.Socket = filepath.Join(o.Dir, "redis.sock")
 	}
-	for _, path := range []string{o.Socket, o.RPC} {
-		if len(path) > maxSocketPath {
-			return fmt.Errorf("agent: socket %s: longer than the %d bytes that the system allows; choose a shorter directory", path, maxSocketPath)
-		}
+	if len(o.Socket) > maxSocketPath {
+		return fmt.Errorf("agent: socket %s: longer than the %d bytes that the system allows; choose a shorter directory", o.Socket, maxSocketPath)
+	}
+	if o.Client == nil {
+		o.Client = rpc.NewClient(rpc.ClientOptions{})
 	}
 	if o.BootIDFile == "" {
 		o.BootIDFile = bootIDFile

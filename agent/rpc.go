@@ -2,116 +2,137 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/url"
-	"os"
-	"strconv"
+	"slices"
 	"sync"
 	"time"
 
 	"understudy/cluster"
 	"understudy/failover"
 	"understudy/redis"
+	"understudy/rpc"
 )
 
-// answer is what one agent tells another: its report, and where its redis-server listens.
-type answer struct {
-	failover.Report
-	Addr string `json:"addr"`
-}
+var _ rpc.Node = (*Agent)(nil)
 
-// serveRPC answers the other agents on the unix socket until the returned func is called.
-func (a *Agent) serveRPC(ctx context.Context) (func(), error) {
-	if err := os.Remove(a.opts.RPC); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("agent %s: %w", a.opts.Self.Node, err)
-	}
-	l, err := net.Listen("unix", a.opts.RPC)
-	if err != nil {
-		return nil, fmt.Errorf("agent %s: %w", a.opts.Self.Node, err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/report", a.serveReport)
-	mux.HandleFunc("GET /v1/position", a.servePosition)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(l) }()
-	return func() { _ = server.Close(); <-done }, nil
-}
-
-// serveReport answers with this node's report. Asked about an epoch, it waits, as long as the asker
-// allows, until this node has let go of that epoch or is plainly not fit.
-func (a *Agent) serveReport(w http.ResponseWriter, r *http.Request) {
-	epoch, _ := strconv.ParseUint(r.FormValue("epoch"), 10, 64)
-	wait, _ := time.ParseDuration(r.FormValue("wait"))
+// Report implements rpc.Node. Asked about an epoch, it waits, as long as the asker allows, until this
+// node has let go of that epoch or is plainly not fit.
+func (a *Agent) Report(ctx context.Context, epoch cluster.Epoch, wait time.Duration) (rpc.Answer, error) {
 	limit := time.NewTimer(wait)
 	defer limit.Stop()
 	for {
 		newer := a.changed()
 		v := a.view.Load()
-		if v.report.Revoked >= cluster.Epoch(epoch) || !v.report.Fit || v.lead.Epoch > cluster.Epoch(epoch) {
+		if v.report.Revoked >= epoch || !v.report.Fit || v.lead.Epoch > epoch {
 			break
 		}
 		select {
 		case <-newer:
 			continue
 		case <-limit.C:
-		case <-r.Context().Done():
+		case <-ctx.Done():
 		}
 		break
 	}
 	v := a.view.Load()
-	a.writeJSON(w, answer{Report: v.report, Addr: v.status.Addr})
+	return rpc.Answer{Report: v.report, Addr: v.status.Addr}, ctx.Err()
 }
 
-// servePosition answers with where redis-server is right now.
-func (a *Agent) servePosition(w http.ResponseWriter, r *http.Request) {
-	c, err := a.control(r.Context())
+// Position implements rpc.Node: where redis-server is right now.
+func (a *Agent) Position(ctx context.Context) (cluster.Position, error) {
+	c, err := a.control(ctx)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
+		return cluster.Position{}, err
 	}
-	rep, err := c.Replication(r.Context())
+	rep, err := c.Replication(ctx)
 	if err != nil {
 		a.dropControl()
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
 	}
-	a.writeJSON(w, rep.Position)
+	return rep.Position, err
 }
 
-func (a *Agent) writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		a.log.Debug("answer not sent", "error", err)
+// Word implements rpc.Node. The permit that it tells is what is left of it now.
+func (a *Agent) Word(ctx context.Context, after rpc.After) (rpc.Word, error) {
+	limit := time.NewTimer(after.Wait)
+	defer limit.Stop()
+	for waiting := true; waiting; {
+		newer := a.changed()
+		if a.view.Load().version != after.Version {
+			break
+		}
+		select {
+		case <-newer:
+		case <-limit.C:
+			waiting = false
+		case <-ctx.Done():
+			return rpc.Word{}, ctx.Err()
+		}
 	}
+	v := a.view.Load()
+	w := rpc.Word{Version: v.version, Status: v.status, Lead: v.lead}
+	w.Status.Permit = max(0, w.Status.Permit-(a.opts.Clock()-v.at))
+	w.Events, w.EventsTo = a.timeline.after(after.Events)
+	return w, nil
 }
 
-// peers holds one HTTP client for each other agent.
+// Request implements rpc.Node.
+func (a *Agent) Request(ctx context.Context, r failover.Request) (failover.Reply, error) {
+	return a.ask(ctx, r)
+}
+
+// Kill implements rpc.Node: the server ends as in a crash. Only the primary of the epoch that is named
+// is killed, so that a request which comes twice finds nothing to do.
+func (a *Agent) Kill(_ context.Context, k rpc.Kill) (failover.Reply, error) {
+	v := a.view.Load()
+	s := v.status
+	switch {
+	case !s.Leads || s.Epoch != k.Epoch:
+		return failover.Reply{ID: k.ID, Refused: true, Lead: v.lead,
+			Message: fmt.Sprintf("%s does not lead in epoch %d any more; it knows of epoch %d", s.Node, k.Epoch, s.Epoch)}, nil
+	case v.server == nil:
+		return failover.Reply{ID: k.ID, Refused: true, Message: fmt.Sprintf("redis-server of %s does not run", s.Node)}, nil
+	}
+	if err := v.server.Kill(); err != nil {
+		return failover.Reply{}, fmt.Errorf("kill redis-server of %s: %w", s.Node, err)
+	}
+	return failover.Reply{ID: k.ID, OK: true, Message: fmt.Sprintf("redis-server of %s (pid %d) was killed", s.Node, s.PID), Lead: v.lead}, nil
+}
+
+// timeline keeps the newest events of this node for those who poll.
+type timeline struct {
+	mu     sync.Mutex
+	to     uint64 // the number of the newest
+	events []cluster.Event
+}
+
+// keptEvents is enough for the longest failover with every step told.
+const keptEvents = 64
+
+func (t *timeline) add(e cluster.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.to++
+	if len(t.events) == keptEvents {
+		t.events = slices.Delete(t.events, 0, 1)
+	}
+	t.events = append(t.events, e)
+}
+
+// after returns what came after number n. A number that was never given is of a run before this one.
+func (t *timeline) after(n uint64) ([]cluster.Event, uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.to - uint64(len(t.events)) // the number before the oldest
+	if n > t.to || n < first {
+		n = first
+	}
+	return slices.Clone(t.events[n-first:]), t.to
+}
+
+// peers knows where each node's redis-server was last known to listen.
 type peers struct {
-	mu      sync.Mutex
-	clients map[cluster.NodeID]*http.Client
-	addrs   map[string]cluster.NodeID // where each node's redis-server was last known to listen
-}
-
-func (a *Agent) client(node cluster.NodeID) *http.Client {
-	a.peers.mu.Lock()
-	defer a.peers.mu.Unlock()
-	c := a.peers.clients[node]
-	if c == nil {
-		socket := a.opts.Peers[node]
-		c = &http.Client{Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-			},
-			MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute,
-		}}
-		a.peers.clients[node] = c
-	}
-	return c
+	mu    sync.Mutex
+	addrs map[string]cluster.NodeID
 }
 
 // nodeAt names the node whose redis-server listens at addr; "" for nobody's.
@@ -121,33 +142,18 @@ func (a *Agent) nodeAt(addr string) cluster.NodeID {
 	return a.peers.addrs[addr]
 }
 
-// get asks another agent.
-func (a *Agent) get(ctx context.Context, node cluster.NodeID, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
-	if err != nil {
-		return err
-	}
-	res, err := a.client(node).Do(req)
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", node, err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask %s: %s", node, res.Status)
-	}
-	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
-		return fmt.Errorf("ask %s: %w", node, err)
-	}
-	return nil
-}
+// to is where a peer is reached now.
+func (a *Agent) to(node cluster.NodeID) rpc.To { return rpc.To{Node: node, Addr: a.opts.Peers(node)} }
 
 // askPeer asks one node for its report, and remembers where its redis-server listens.
-func (a *Agent) askPeer(ctx context.Context, node cluster.NodeID, epoch cluster.Epoch, wait time.Duration) (answer, error) {
-	var got answer
+func (a *Agent) askPeer(ctx context.Context, node cluster.NodeID, epoch cluster.Epoch, wait time.Duration) (rpc.Answer, error) {
 	sent := a.opts.Clock()
-	q := url.Values{"epoch": {strconv.FormatUint(uint64(epoch), 10)}, "wait": {wait.String()}}
-	if err := a.get(ctx, node, "/v1/report?"+q.Encode(), &got); err != nil {
-		return answer{}, err
+	got, err := a.opts.Client.Report(ctx, a.to(node), epoch, wait)
+	if err != nil {
+		return rpc.Answer{}, err
+	}
+	if got.Node != node {
+		return rpc.Answer{}, fmt.Errorf("ask %s: %q answers there", node, got.Node)
 	}
 	got.At = sent
 	if got.Addr != "" {
@@ -158,15 +164,16 @@ func (a *Agent) askPeer(ctx context.Context, node cluster.NodeID, epoch cluster.
 	return got, nil
 }
 
-// askPeers asks all others at once and returns the answers that came within the bound.
-func (a *Agent) askPeers(ctx context.Context, epoch cluster.Epoch, bound time.Duration) []failover.Report {
+// askPeers asks all others at once and returns the answers that came within the bound. It does not wait
+// for the one of except.
+func (a *Agent) askPeers(ctx context.Context, epoch cluster.Epoch, bound time.Duration, except cluster.NodeID) []failover.Report {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	var mu sync.Mutex
 	var reports []failover.Report
 	var wg sync.WaitGroup
 	for _, n := range a.opts.Nodes {
-		if n.Node == a.opts.Self.Node {
+		if n.Node == a.opts.Self.Node || n.Node == except {
 			continue
 		}
 		wg.Go(func() {
@@ -186,9 +193,7 @@ func (a *Agent) askPeers(ctx context.Context, epoch cluster.Epoch, bound time.Du
 }
 
 func (a *Agent) peerPosition(ctx context.Context, node cluster.NodeID) (cluster.Position, error) {
-	var p cluster.Position
-	err := a.get(ctx, node, "/v1/position", &p)
-	return p, err
+	return a.opts.Client.Position(ctx, a.to(node))
 }
 
 // control returns the connection that the looks share; it is made anew after an error.

@@ -98,7 +98,7 @@ func keepShape(dir string, want shape) error {
 const maxSocket = 107
 
 // longestSocket is the longest name in the directory of sockets, with the slash.
-const longestSocket = len("/6.agent")
+const longestSocket = len("/6.redis")
 
 // socketDir returns an empty private directory for the unix sockets of the instance on data. Data
 // directories may lie deep, and a unix address is short: so it is one of a fixed name below the

@@ -24,6 +24,7 @@ import (
 	"understudy/failover"
 	"understudy/proxy"
 	"understudy/redis"
+	"understudy/rpc"
 )
 
 // group is everything that `understudy up` runs.
@@ -37,6 +38,7 @@ type group struct {
 	binary  redis.Binary
 	sockets string // directory of the unix sockets
 	http    net.Listener
+	rpc     *rpc.Server
 	proxy   *proxy.Proxy
 
 	agents    []*agent.Agent
@@ -50,7 +52,7 @@ func prepare(ctx context.Context, a *app, c config, log *slog.Logger) (*group, e
 	if err != nil {
 		return nil, err
 	}
-	g := &group{config: c, profile: p, log: log, clock: newClock(), metrics: newRegistry()}
+	g := &group{config: c, profile: p, log: log, clock: newClock(), metrics: newRegistry(), rpc: rpc.NewServer(rpc.ServerOptions{Logger: log})}
 	if g.binary, err = redis.FindServer(ctx, c.RedisServer); err != nil {
 		return nil, err
 	}
@@ -146,6 +148,11 @@ func (g *group) start(ctx context.Context, a *app) error {
 	if err := g.newParts(fencer, store.Store()); err != nil {
 		return err
 	}
+	answers, err := rpc.Listen(ctx, rpc.Unix(filepath.Join(g.sockets, rpcSocket)), nil)
+	if err != nil {
+		return err
+	}
+	a.run("rpc", part{"rpc", func(ctx context.Context) error { return g.rpc.Serve(ctx, answers) }})
 	var parts []part
 	for i, x := range g.agents {
 		parts = append(parts, part{"agent " + string(g.peers()[i].Node), x.Run})
@@ -155,6 +162,9 @@ func (g *group) start(ctx context.Context, a *app) error {
 	a.run("http", part{"http", func(ctx context.Context) error { return g.dashboard.Run(ctx, g.http) }})
 	return nil
 }
+
+// rpcSocket is the name of the socket on which this process's agents answer one another.
+const rpcSocket = "agents"
 
 // peers are the nodes, spread over the zones in turn.
 func (g *group) peers() []failover.Peer {
@@ -171,24 +181,16 @@ func (g *group) peers() []failover.Peer {
 // newParts makes the agents and the dashboard, which know one another.
 func (g *group) newParts(fencer *redis.Fencer, store cluster.Store) error {
 	peers := g.peers()
-	rpc := map[cluster.NodeID]string{}
-	for i, p := range peers {
-		rpc[p.Node] = filepath.Join(g.sockets, strconv.Itoa(i+1)+".agent")
-	}
+	// All agents are in this process, and answer at one socket.
+	at := func(cluster.NodeID) string { return rpc.Unix(filepath.Join(g.sockets, rpcSocket)) }
 	nodes := map[cluster.NodeID]dashboard.Node{}
 	for i, p := range peers {
-		others := map[cluster.NodeID]string{}
-		for id, path := range rpc {
-			if id != p.Node {
-				others[id] = path
-			}
-		}
 		a, err := agent.New(agent.Options{
 			Group: g.config.Group, Self: p, Nodes: peers,
 			Durability: cluster.Durability(g.config.Durability), Profile: g.profile,
 			Dir: filepath.Join(g.config.Data, "nodes", string(p.Node)), Binary: g.binary,
 			Socket: filepath.Join(g.sockets, strconv.Itoa(i+1)+".redis"),
-			Store:  store, RPC: rpc[p.Node], Peers: others, Fencer: fencer,
+			Store:  store, RPC: g.rpc, Peers: at, Fencer: fencer,
 			Clock: g.clock, Logger: g.log, Metrics: g.metrics,
 			OnStatus: g.learn, OnEvent: func(e cluster.Event) { g.dashboard.Record(e) },
 		})
