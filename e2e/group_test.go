@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,14 +23,17 @@ import (
 // patience bounds every wait for something that takes a fraction of a second on an idle machine.
 const patience = 20 * time.Second
 
-// program is the binary under test, built once a run.
-var program string
+// program is the binary under test: built once a run, with the crashes that a test can arm, or the one
+// that UNDERSTUDY_PROGRAM names.
+var program = os.Getenv("UNDERSTUDY_PROGRAM")
 
 func TestMain(m *testing.M) {
+	// The process is where its first thread is: that one must never enter a zone for a test's socket.
+	runtime.LockOSThread()
 	dir, err := os.MkdirTemp("", "understudy-e2e-")
-	if err == nil {
+	if err == nil && program == "" {
 		program = filepath.Join(dir, "understudy")
-		build := exec.Command("go", "build", "-o", program, "understudy/cmd/understudy")
+		build := exec.Command("go", "build", "-tags", "failpoint", "-o", program, "understudy/cmd/understudy")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
