@@ -229,6 +229,12 @@ func (m *Machine) complete(fit []candidate, revoked int) string {
 
 // better orders candidates, best first.
 func (m *Machine) better(a, b candidate) int {
+	order, _ := m.compare(a, b)
+	return order
+}
+
+// compare says which of two candidates is the better one (below 0: a), and by which part of the rule.
+func (m *Machine) compare(a, b candidate) (int, string) {
 	zone := ""
 	for _, n := range m.cfg.Nodes {
 		if n.Node == m.lead.Holder {
@@ -240,16 +246,28 @@ func (m *Machine) better(a, b candidate) int {
 		cmp.Compare(boolInt(b.whole), boolInt(a.whole)),
 		cmp.Compare(b.index, a.index),
 		cmp.Compare(b.offset, a.offset))
-	priority := cmp.Or(
-		cmp.Compare(boolInt(a.report.ReadOnly != ""), boolInt(b.report.ReadOnly != "")), // it would hand over at once
-		cmp.Compare(b.Priority, a.Priority))
-	switch m.cfg.Mutation {
-	case MutationPriorityFirst:
-		log, priority = priority, log
-	case MutationOffsetOnly:
+	if m.cfg.Mutation == MutationOffsetOnly {
 		log = cmp.Compare(b.offset, a.offset)
 	}
-	return cmp.Or(log, priority, cmp.Compare(away(b), away(a)), cmp.Compare(a.Node, b.Node))
+	parts := []struct {
+		name  string
+		order int
+	}{
+		{"log", log},
+		{"disk", cmp.Compare(boolInt(a.report.ReadOnly != ""), boolInt(b.report.ReadOnly != ""))}, // it would hand over at once
+		{"priority", cmp.Compare(b.Priority, a.Priority)},
+		{"zone", cmp.Compare(away(b), away(a))},
+		{"id", cmp.Compare(a.Node, b.Node)},
+	}
+	if m.cfg.Mutation == MutationPriorityFirst {
+		parts[0], parts[2] = parts[2], parts[0]
+	}
+	for _, p := range parts {
+		if p.order != 0 {
+			return p.order, p.name
+		}
+	}
+	return 0, ""
 }
 
 func boolInt(b bool) int {
