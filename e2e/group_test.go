@@ -418,7 +418,16 @@ func eventually(t *testing.T, what string, ok func() error) {
 // client is go-redis with one connection and without retries: what goes wrong shows.
 func client(t *testing.T, addr string) *redis.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, PoolSize: 1, DialerRetries: 1, ReadTimeout: 10 * time.Second})
+	return place{addr: addr}.client(t)
+}
+
+func (p place) client(t *testing.T) *redis.Client {
+	t.Helper()
+	o := redis.Options{Addr: p.addr, MaxRetries: -1, PoolSize: 1, DialerRetries: 1, ReadTimeout: 10 * time.Second}
+	if p.zone != nil {
+		o.Dialer = p.zone.Dial
+	}
+	c := redis.NewClient(&o)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

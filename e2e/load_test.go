@@ -29,19 +29,34 @@ const (
 // load is an application: clients with one connection each and no retries, that record what they saw.
 type load struct {
 	t       *testing.T
-	addr    string
-	began   time.Time
+	at      place
 	workers []*worker
 	running sync.WaitGroup
 	stop    context.CancelFunc
 	acked   atomic.Int64
-	newest  [3]atomic.Uint64 // the open session of each visitor
+	newest  [visitors]atomic.Uint64 // the open session of each visitor
 }
+
+// place is where an application runs, and what it connects to.
+type place struct {
+	zone *Zone // nil: beside the test
+	addr string
+}
+
+// began is when the clock of all histories was zero: loads in several places are judged together.
+var began = time.Now()
+
+// loads counts the loads of this run: no two clients share a number, nor a value.
+var loads atomic.Int32
+
+// visitors is how many clients of a load have sessions.
+const visitors = 3
 
 // worker is one client.
 type worker struct {
 	*load
 	id      int
+	visitor int
 	c       *redis.Client
 	ctx     context.Context
 	seq     uint64
@@ -53,13 +68,20 @@ type worker struct {
 // startLoad puts a mixed load on the primary endpoint until judge is called.
 func startLoad(t *testing.T, addr string) *load {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{t: t, addr: addr, began: time.Now(), stop: cancel}
-	for id, step := range []func(*worker){
+	return startLoadAt(t, place{addr: addr}, []func(*worker){
 		(*worker).visit, (*worker).visit, (*worker).visit, (*worker).share, (*worker).share,
 		(*worker).count, (*worker).push, (*worker).pop,
-	} {
-		w := &worker{load: l, id: id, c: client(t, addr), ctx: ctx}
+	})
+}
+
+// startLoadAt starts one client for each of the steps, which it repeats.
+func startLoadAt(t *testing.T, at place, steps []func(*worker)) *load {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{t: t, at: at, stop: cancel}
+	first := int(loads.Add(1)) * 100
+	for i, step := range steps {
+		w := &worker{load: l, id: first + i, visitor: i % visitors, c: at.client(t), ctx: ctx}
 		l.workers = append(l.workers, w)
 		l.running.Go(func() { w.run(step) })
 	}
@@ -82,25 +104,26 @@ func (w *worker) run(step func(*worker)) {
 
 // visit writes sessions and reads them back, the own one and those of other visitors.
 func (w *worker) visit() {
-	number := w.newest[w.id].Load()
+	number := w.newest[w.visitor].Load()
 	if w.seq%sessionUses == 0 || number == 0 {
-		w.set(sessionKey(w.id, number+1))
-		w.newest[w.id].Store(number + 1)
+		w.set(w.session(w.visitor, number+1))
+		w.newest[w.visitor].Store(number + 1)
 		return
 	}
 	switch w.seq % 3 {
 	case 0:
-		w.set(sessionKey(w.id, number))
+		w.set(w.session(w.visitor, number))
 	case 1:
-		w.get(sessionKey(w.id, number))
+		w.get(w.session(w.visitor, number))
 	default:
-		other := (w.id + 1) % len(w.newest)
-		w.get(sessionKey(other, w.newest[other].Load()))
+		other := (w.visitor + 1) % visitors
+		w.get(w.session(other, w.newest[other].Load()))
 	}
 }
 
-func sessionKey(visitor int, number uint64) string {
-	return fmt.Sprintf("session:%d:%d", visitor, number)
+// session is a key that only the clients of this load use.
+func (w *worker) session(visitor int, number uint64) string {
+	return fmt.Sprintf("session:%d:%d:%d", w.workers[0].id, visitor, number)
 }
 
 // share writes and reads registers that two clients share; each lasts for some dozens of operations,
@@ -158,7 +181,7 @@ var background = context.Background()
 // value is one that nobody else writes.
 func (w *worker) value() string { return fmt.Sprintf("%d-%d", w.id, w.seq) }
 
-func (l *load) now() time.Duration { return time.Since(l.began) }
+func (l *load) now() time.Duration { return time.Since(began) }
 
 // do carries out one operation and records it.
 func (w *worker) do(o history.Op, call func(context.Context) (string, error)) {
@@ -205,7 +228,7 @@ func (l *load) waitAcked(n int64) {
 	})
 }
 
-// judgement is what the load's clients saw.
+// judgement is what the clients of one or several loads saw.
 type judgement struct {
 	history.Verdict
 	told    []string // errors, -UNKNOWN left out
@@ -213,46 +236,82 @@ type judgement struct {
 	ops     []history.Op
 }
 
-// judge ends the load, waits until every node is ready and compares the record with the data.
+// judge ends the load, waits until every node is ready, and demands that nothing was lost and that no
+// client was told an error.
 func (l *load) judge(g *Group) judgement {
 	l.t.Helper()
+	l.end()
+	g.WaitAvailable()
+	j := judgeAt(l.t, l.at, l)
+	j.demandNoError(l.t)
+	return j
+}
+
+// end ends the load: its clients have their last answers when it returns.
+func (l *load) end() {
 	l.stop()
 	l.running.Wait()
-	g.WaitAvailable()
-	var j judgement
+}
+
+// ops are what the load's clients did; it has ended.
+func (l *load) ops() []history.Op {
 	var all history.Log
 	for _, w := range l.workers {
 		all.Join(&w.log)
-		j.told = append(j.told, w.errors...)
-		j.unknown = append(j.unknown, w.unknown...)
 	}
-	j.ops = all.Ops
-	j.Verdict = history.Check(&all, surviving(l.t, l.addr, all.Ops))
+	return all.Ops
+}
+
+// judgeAt compares what the ended loads saw with the data that is to be had at a place, and demands that
+// nothing acked is lost, nothing is there twice and no read was stale.
+func judgeAt(t *testing.T, at place, loads ...*load) judgement {
+	t.Helper()
+	j := gather(t, at, loads...)
+	if !j.Clean() {
+		t.Errorf("lost %d, duplicated %d, phantoms %d, stale %d: %v %v",
+			j.Lost, j.Duplicated, j.Phantoms, j.StaleReads, j.LostExamples, j.Examples)
+	}
 	var registers []history.Op
-	for _, o := range all.Ops {
+	for _, o := range j.ops {
 		if strings.HasPrefix(o.Key, "shared:") {
 			registers = append(registers, o)
 		}
 	}
 	if key, ok := history.Linearizable(registers); !ok {
-		l.t.Errorf("%s is not linearizable", key)
-	}
-	l.t.Logf("%d operations, %d acked writes; errors %d, lost %d, duplicated %d, stale %d; unknown %d %v",
-		len(all.Ops), j.Acked, len(j.told), j.Lost, j.Duplicated, j.StaleReads, len(j.unknown), j.unknown)
-	if len(j.told) > 0 {
-		l.t.Errorf("clients saw %d errors: %s", len(j.told), strings.Join(j.told[:min(10, len(j.told))], "\n"))
-	}
-	if !j.Clean() {
-		l.t.Errorf("lost %d, duplicated %d, phantoms %d, stale %d: %v %v",
-			j.Lost, j.Duplicated, j.Phantoms, j.StaleReads, j.LostExamples, j.Examples)
+		t.Errorf("%s is not linearizable", key)
 	}
 	return j
 }
 
-// surviving reads what is there of everything that was written.
-func surviving(t *testing.T, addr string, ops []history.Op) history.Data {
+// gather is judgeAt without a demand.
+func gather(t *testing.T, at place, loads ...*load) judgement {
 	t.Helper()
-	c := client(t, addr)
+	var j judgement
+	for _, l := range loads {
+		j.ops = append(j.ops, l.ops()...)
+		for _, w := range l.workers {
+			j.told = append(j.told, w.errors...)
+			j.unknown = append(j.unknown, w.unknown...)
+		}
+	}
+	j.Verdict = history.Check(&history.Log{Ops: j.ops}, surviving(t, at, j.ops))
+	t.Logf("%d operations, %d acked writes; errors %d, lost %d, duplicated %d, stale %d; unknown %d %v",
+		len(j.ops), j.Acked, len(j.told), j.Lost, j.Duplicated, j.StaleReads, len(j.unknown), j.unknown)
+	return j
+}
+
+// demandNoError demands that the clients were told nothing but -UNKNOWN.
+func (j judgement) demandNoError(t *testing.T) {
+	t.Helper()
+	if len(j.told) > 0 {
+		t.Errorf("clients saw %d errors: %s", len(j.told), strings.Join(j.told[:min(10, len(j.told))], "\n"))
+	}
+}
+
+// surviving reads what is there of everything that was written.
+func surviving(t *testing.T, at place, ops []history.Op) history.Data {
+	t.Helper()
+	c := at.client(t)
 	d := history.Data{Registers: map[string]string{}, Lists: map[string][]string{}, Counters: map[string]int64{}}
 	for _, o := range ops {
 		var err error
