@@ -28,21 +28,39 @@ const (
 	pingPeriodPaused = "3600"
 )
 
-// Control is one connection over the server's unix socket. Calls may come from several goroutines;
-// they are served one after the other. After an error that is not ErrLoading or ErrBusy it is dead.
-type Control struct {
-	socket string
-	mu     sync.Mutex
-	conn   redis.Conn
+// Login says where a server is reached, and as whom.
+type Login struct {
+	Socket string // its unix socket; "": Addr
+	Addr   string // HOST:PORT
+	// User and Password are empty where the server lets everybody in; User alone is where it has one
+	// password for all (requirepass).
+	User, Password string
 }
 
-// Dial connects.
-func Dial(ctx context.Context, socket string) (*Control, error) {
-	c, err := redis.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return nil, fmt.Errorf("connect to redis-server: %w", err)
+// Dial connects, and logs in if there is a password.
+func (l Login) Dial(ctx context.Context) (*Control, error) {
+	network, place := "unix", l.Socket
+	if place == "" {
+		network, place = "tcp", l.Addr
 	}
-	return &Control{socket: socket, conn: c}, nil
+	c, err := redis.DialContext(ctx, network, place, redis.DialUsername(l.User), redis.DialPassword(l.Password))
+	if err != nil {
+		return nil, fmt.Errorf("connect to redis-server at %s: %w", place, known(err))
+	}
+	return &Control{login: l, conn: c}, nil
+}
+
+// Control is one connection to a server. Calls may come from several goroutines; they are served one
+// after the other. After an error that is not ErrLoading or ErrBusy it is dead.
+type Control struct {
+	login Login
+	mu    sync.Mutex
+	conn  redis.Conn
+}
+
+// Dial connects to a server that lets everybody in.
+func Dial(ctx context.Context, socket string) (*Control, error) {
+	return Login{Socket: socket}.Dial(ctx)
 }
 
 // Close ends the connection.
@@ -68,13 +86,52 @@ func (c *Control) do(ctx context.Context, command string, args ...any) (any, err
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
+	return nil, fmt.Errorf("%s: %w", command, known(err))
+}
+
+// known turns the errors that show a server alive into ours.
+func known(err error) error {
 	switch text := err.Error(); {
 	case strings.HasPrefix(text, "LOADING"):
-		err = ErrLoading
+		return ErrLoading
 	case strings.HasPrefix(text, "BUSY"):
-		err = ErrBusy
+		return ErrBusy
 	}
-	return nil, fmt.Errorf("%s: %w", command, err)
+	return err
+}
+
+// batch sends all commands in one packet, so that nobody's command comes between them and the last costs
+// no more than the first. It returns the replies, and the first error, after all were answered.
+func (c *Control) batch(ctx context.Context, commands ...[]any) ([]any, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%v: %w", commands[0][0], err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+	defer stop()
+	for _, x := range commands {
+		if err := c.conn.Send(x[0].(string), x[1:]...); err != nil {
+			return nil, fmt.Errorf("%v: %w", x[0], err)
+		}
+	}
+	if err := c.conn.Flush(); err != nil {
+		return nil, fmt.Errorf("%v: %w", commands[0][0], err)
+	}
+	replies, first := make([]any, len(commands)), error(nil)
+	for i, x := range commands {
+		reply, err := c.conn.Receive()
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		if replies[i] = reply; err != nil && first == nil {
+			first = fmt.Errorf("%v: %w", x[0], known(err))
+		}
+		if c.conn.Err() != nil {
+			break // the connection is dead: nothing more will come
+		}
+	}
+	return replies, first
 }
 
 // Ping reports whether the server answers.
@@ -95,6 +152,17 @@ type Replication struct {
 	Replicas       []ReplicaInfo
 	Loading        bool
 	Backlog        bool // the log is kept for partial resyncs
+
+	// Rewriting is true while an append-only file is being written, or is still to be: after a full sync
+	// the file on disk is the old data set's until then.
+	Rewriting bool
+	// Unwritten is how many bytes wait to be written to the append-only file.
+	Unwritten int64
+	// ReadOnly says why the server refuses every write although it answers: it cannot write to its disk.
+	ReadOnly string
+	// SaveFailed is true when the last RDB could not be written. Whether writes are refused for that
+	// depends on settings that INFO does not tell: see Control.Replication.
+	SaveFailed bool
 }
 
 // ReplicaInfo is a primary's view of one replica.
@@ -111,7 +179,24 @@ func (c *Control) Replication(ctx context.Context) (Replication, error) {
 	if err != nil {
 		return Replication{}, err
 	}
-	return parseReplication(text)
+	r, err := parseReplication(text)
+	if err == nil && r.SaveFailed && r.ReadOnly == "" {
+		r.ReadOnly, err = c.refusesUnsaved(ctx)
+	}
+	return r, err
+}
+
+// refusesUnsaved says whether the server refuses writes because its last RDB failed: only if RDBs are made
+// on a schedule, and it was not told to go on.
+func (c *Control) refusesUnsaved(ctx context.Context) (string, error) {
+	set, err := redis.StringMap(c.do(ctx, "CONFIG", "GET", "save", "stop-writes-on-bgsave-error"))
+	if err != nil {
+		return "", err
+	}
+	if set["save"] == "" || set["stop-writes-on-bgsave-error"] != "yes" {
+		return "", nil
+	}
+	return "its last RDB could not be written (rdb_last_bgsave_status:err, stop-writes-on-bgsave-error yes)", nil
 }
 
 // parseReplication reads the section's lines.
@@ -153,6 +238,12 @@ func parseReplication(text string) (Replication, error) {
 	r.Backlog = f["repl_backlog_active"] == "1"
 	r.LinkUp = f["master_link_status"] == "up"
 	r.SyncInProgress = f["master_sync_in_progress"] == "1"
+	r.Rewriting = f["aof_rewrite_in_progress"] == "1" || f["aof_rewrite_scheduled"] == "1"
+	r.Unwritten, _ = strconv.ParseInt(f["aof_buffer_length"], 10, 64)
+	if f["aof_enabled"] == "1" && f["aof_last_write_status"] == "err" {
+		r.ReadOnly = "it cannot write to its append-only file (aof_last_write_status:err)"
+	}
+	r.SaveFailed = f["rdb_last_bgsave_status"] == "err"
 	seconds, _ := strconv.Atoi(f["master_last_io_seconds_ago"])
 	r.LastIO = time.Duration(seconds) * time.Second
 	return r, nil
@@ -191,7 +282,20 @@ func (c *Control) Follow(ctx context.Context, addr string) error {
 // Promote makes the server a primary and returns what it says of itself afterwards. Its replication
 // id is final then: replicas that attach later do not change it.
 func (c *Control) Promote(ctx context.Context) (Replication, error) {
-	if _, err := c.do(ctx, "REPLICAOF", "NO", "ONE"); err != nil {
+	return c.PromoteFor(ctx, cluster.Access{})
+}
+
+// PromoteFor is Promote with a user for the clients of the epoch, and none for those of any other. The
+// server accepts its first writes without a replica: see RequireReplicas.
+func (c *Control) PromoteFor(ctx context.Context, as cluster.Access) (Replication, error) {
+	commands := [][]any{{"CONFIG", "SET", "min-replicas-to-write", 0}}
+	if as.User != "" {
+		if err := c.dismiss(ctx, as.User); err != nil {
+			return Replication{}, err
+		}
+		commands = append(commands, append([]any{"ACL", "SETUSER", as.User, "reset", "on", ">" + as.Password}, epochRules...))
+	}
+	if _, err := c.batch(ctx, append(commands, []any{"REPLICAOF", "NO", "ONE"})...); err != nil {
 		return Replication{}, err
 	}
 	r, err := c.Replication(ctx)
@@ -208,7 +312,7 @@ func (c *Control) Promote(ctx context.Context) (Replication, error) {
 // replica would make it so, and take a new replication id for it: then nobody who was told of the
 // log would know its name. So we play that replica for a moment, before anybody is told.
 func (c *Control) startBacklog(ctx context.Context) (Replication, error) {
-	as, err := Dial(ctx, c.socket)
+	as, err := c.login.Dial(ctx)
 	if err != nil {
 		return Replication{}, fmt.Errorf("start the backlog: %w", err)
 	}
@@ -232,6 +336,71 @@ func (c *Control) startBacklog(ctx context.Context) (Replication, error) {
 			return r, fmt.Errorf("start the backlog: %w", ctx.Err())
 		}
 	}
+}
+
+// The users of epochs are named so. What they may do is all that a client may, but for what decides who is
+// primary.
+const epochUser = "ep-"
+
+var epochRules = []any{"~*", "&*", "+@all", "-replicaof", "-slaveof", "-failover", "-shutdown", "-psync", "-sync", "-acl|setuser", "-acl|deluser", "-acl|load"}
+
+// EpochUser is the name of the user of an epoch.
+func EpochUser(e cluster.Epoch) string { return epochUser + strconv.FormatUint(uint64(e), 10) }
+
+// dismiss deletes the users of all epochs but keep, which ends their connections.
+func (c *Control) dismiss(ctx context.Context, keep string) error {
+	users, err := redis.Strings(c.do(ctx, "ACL", "USERS"))
+	if err != nil {
+		return err
+	}
+	command := []any{"DELUSER"}
+	for _, u := range users {
+		if strings.HasPrefix(u, epochUser) && u != keep {
+			command = append(command, u)
+		}
+	}
+	if len(command) == 1 {
+		return nil
+	}
+	_, err = c.do(ctx, "ACL", command...)
+	return err
+}
+
+// Demote makes a primary a replica of nobody, at addr, where nothing answers. Its replicas are cut off in
+// the same moment, so that nothing that it took since reaches them. Held writes are let go, and get
+// -READONLY. When it returns without error the server cannot accept a write; ErrBusy means that it runs a
+// script, and that only SIGKILL helps. Its clients are still connected: see Dismiss.
+func (c *Control) Demote(ctx context.Context, addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("demote to follow %q: %w", addr, err)
+	}
+	if _, err := c.batch(ctx, []any{"CLIENT", "KILL", "TYPE", "replica"}, []any{"REPLICAOF", host, port}); err != nil {
+		return err
+	}
+	return c.ResumeWrites(ctx)
+}
+
+// Dismiss deletes the users of all epochs and ends every client's connection but this one: what they
+// would read from a server that was demoted is old. Called after Demote, it comes two answers after
+// the held writes were let go: their refusals are on their way. A connection that ends sooner leaves its
+// client in doubt whether its write was carried out.
+func (c *Control) Dismiss(ctx context.Context) error {
+	if err := c.dismiss(ctx, ""); err != nil {
+		return err
+	}
+	_, err := c.batch(ctx, []any{"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}, []any{"CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes"})
+	return err
+}
+
+// replicaLag is how old a replica's last word may be for RequireReplicas, in seconds. It is a backstop
+// only: whoever fences cuts the replicas off, and then none counts.
+const replicaLag = 10
+
+// RequireReplicas has the server refuse writes while fewer than n replicas are connected.
+func (c *Control) RequireReplicas(ctx context.Context, n int) error {
+	_, err := c.do(ctx, "CONFIG", "SET", "min-replicas-to-write", n, "min-replicas-max-lag", replicaLag)
+	return err
 }
 
 // Settle asks the n replicas to acknowledge what they have at once, instead of with their next word

@@ -3,6 +3,9 @@ package redis
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -73,9 +76,13 @@ type ServerOptions struct {
 	Dir       string // its working directory: data set, configuration, log
 	Host      string
 	Port      int
-	Socket    string            // unix socket for its agent
-	ReplicaOf string            // HOST:PORT; required: a server never boots as a primary
-	Config    map[string]string // further directives; they win over ours
+	Socket    string // unix socket for its agent
+	ReplicaOf string // HOST:PORT; required: a server never boots as a primary
+	// Secret protects a server that other machines reach. Its default user is off then; agents and replicas
+	// get in as SecretUser with the secret, proxies as ReaderUser, and to a primary as the user of its
+	// epoch. Empty: everybody gets in, which is for a loopback address only.
+	Secret string
+	Config map[string]string // further directives; they win over ours
 	// Guarded: a Fencer ends it when this process is gone. Then the kernel's own signal for that is
 	// SIGTERM, which lets the server write what it has acknowledged; without a fencer it is SIGKILL,
 	// because a server that hangs or refuses SIGTERM would outlive us.
@@ -212,14 +219,55 @@ func writeConfig(o ServerOptions) (string, error) {
 		// lag ten seconds, within which the fencer kills.
 		"shutdown-timeout": "0",
 	}
+	if ip := net.ParseIP(o.Host); ip != nil && !ip.IsUnspecified() {
+		conf["replica-announce-ip"] = o.Host // behind address translation, or with several addresses, too
+	}
 	maps.Copy(conf, o.Config)
 	var b strings.Builder
 	b.WriteString("# Written at each start; changes here are lost.\n")
 	for _, k := range slices.Sorted(maps.Keys(conf)) {
 		fmt.Fprintf(&b, "%s %s\n", k, conf[k])
 	}
+	if o.Secret != "" {
+		fmt.Fprintf(&b, "masteruser %s\nmasterauth %q\n", SecretUser, o.Secret)
+		fmt.Fprintf(&b, "user default off\nuser %s on #%s ~* &* +@all\n", SecretUser, hashed(o.Secret))
+		fmt.Fprintf(&b, "user %s on #%s ~* &* %s\n", ReaderUser, hashed(ReaderPassword(o.Secret)), readerRules)
+	}
 	path := filepath.Join(o.Dir, "redis.conf")
 	return path, os.WriteFile(path, []byte(b.String()), 0o600)
+}
+
+// The standing users of a server with a Secret.
+const (
+	SecretUser = "understudy" // agents and replicas, with the secret
+	ReaderUser = "reader"     // proxies, with ReaderPassword
+)
+
+// readerRules leave a proxy all that it may do on a replica. It may not write, and so the connection is of
+// no use should the replica be promoted: a primary's clients are users of its epoch.
+const readerRules = "+@all -@write -@admin +role +client|list"
+
+// ReaderPassword is what proxies say to replicas. It follows from the secret, and the secret does not
+// follow from it: a proxy never has what would let it write.
+func ReaderPassword(secret string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(ReaderUser))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// hashed is a password as an ACL line holds it.
+func hashed(password string) string {
+	sum := sha256.Sum256([]byte(password))
+	return hex.EncodeToString(sum[:])
+}
+
+// Login is how its agent speaks to the server.
+func (s *Server) Login() Login {
+	l := Login{Socket: s.opts.Socket}
+	if s.opts.Secret != "" {
+		l.User, l.Password = SecretUser, s.opts.Secret
+	}
+	return l
 }
 
 // PID is the process id of the server.
