@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
@@ -26,15 +27,18 @@ import (
 type EmbedOptions struct {
 	Dir    string // its data; one member at a time
 	Logger *slog.Logger
+	// Membership makes it one of several members; nil: alone, and it listens nowhere.
+	Membership *Membership
 }
 
-// Embedded is an etcd member in this process, alone in its cluster. It listens nowhere: its store is
+// Embedded is an etcd member in this process. Alone in its cluster it listens nowhere: its store is
 // reached by function calls, so that there is no port to take, no socket to leave behind and nobody
-// else who could write.
+// else who could write. As one of several it listens for the others, and for clients.
 type Embedded struct {
-	etcd  *embed.Etcd
-	store *Store
-	lock  *os.File
+	etcd    *embed.Etcd
+	store   *Store
+	clients []*clientv3.Client // of the other members
+	lock    *os.File
 
 	once    sync.Once
 	stopped chan struct{}
@@ -47,8 +51,9 @@ const quota = 256 << 20
 // readyWithin is a generous bound for a member that has only its own small log to read.
 const readyWithin = 30 * time.Second
 
-// StartEmbedded starts the member and waits until it serves, at most 30 s. Every write is on disk
-// (fsync) before it is acknowledged. A directory that another member uses is refused.
+// StartEmbedded starts the member. Alone, it waits until it serves, at most 30 s; one of several serves
+// when a majority runs: see Ready. Every write is on disk (fsync) before it is acknowledged. A directory
+// that another member uses is refused.
 func StartEmbedded(ctx context.Context, o EmbedOptions) (*Embedded, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -64,7 +69,17 @@ func StartEmbedded(ctx context.Context, o EmbedOptions) (*Embedded, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store in %s: %w", o.Dir, err), lock.Close())
 	}
-	return &Embedded{etcd: e, store: NewStore(v3client.New(e.Server)), lock: lock}, nil
+	m := &Embedded{etcd: e, lock: lock}
+	own := v3client.New(e.Server)
+	if o.Membership == nil {
+		m.store = NewStore(own)
+		return m, nil
+	}
+	if m.clients, err = o.Membership.clients(); err != nil {
+		return nil, errors.Join(err, m.Stop(ctx))
+	}
+	m.store = NewStore(append([]*clientv3.Client{own}, m.clients...)...)
+	return m, nil
 }
 
 // lockDir makes this the only member on the directory: etcd itself waits for ever for its files.
@@ -91,9 +106,15 @@ func lockDir(dir string) (*os.File, error) {
 func start(ctx context.Context, o EmbedOptions) (*embed.Etcd, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	e, err := embed.StartEtcd(config(o))
-	if err != nil {
-		return nil, err
+	c := config(o)
+	if o.Membership != nil {
+		if err := o.Membership.apply(ctx, c, o); err != nil {
+			return nil, err
+		}
+	}
+	e, err := embed.StartEtcd(c)
+	if err != nil || o.Membership != nil {
+		return e, err
 	}
 	select {
 	case <-e.Server.ReadyNotify():
@@ -132,6 +153,9 @@ func config(o EmbedOptions) *embed.Config {
 // Store is the member's store.
 func (e *Embedded) Store() *Store { return e.store }
 
+// Ready is closed once the member serves.
+func (e *Embedded) Ready() <-chan struct{} { return e.etcd.Server.ReadyNotify() }
+
 // Ended is closed when the member has stopped, whether it was asked to or not.
 func (e *Embedded) Ended() <-chan struct{} { return e.etcd.Server.StopNotify() }
 
@@ -141,8 +165,13 @@ func (e *Embedded) Stop(ctx context.Context) error {
 		e.stopped = make(chan struct{})
 		go func() {
 			defer close(e.stopped)
-			if err := e.store.client.Close(); !errors.Is(err, context.Canceled) {
-				e.err = err
+			if e.store != nil {
+				e.err = e.store.Close()
+			}
+			select {
+			case <-e.etcd.Server.ReadyNotify():
+			default: // its end would wait for ever for the servers that wait for it to be ready
+				e.etcd.Server.Stop()
 			}
 			e.etcd.Close()
 			e.err = errors.Join(e.err, e.lock.Close())

@@ -110,7 +110,7 @@ func TestWatchFromACompactedRevisionEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := e.store.client.Compact(t.Context(), rev); err != nil {
+	if _, err := e.store.clients[0].Compact(t.Context(), rev); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -14,25 +16,124 @@ import (
 	"understudy/cluster"
 )
 
-// Store is a cluster.Store in etcd v3.
-type Store struct{ client *clientv3.Client }
+// Store is a cluster.Store in etcd v3. It speaks to one member at a time: to the first as long as that
+// answers, else to the next that does, and after a while to the first again.
+type Store struct {
+	clients []*clientv3.Client
+	work    sync.WaitGroup
+
+	mu    sync.Mutex
+	at    int           // the client in use
+	moved chan struct{} // closed and replaced when that changes
+	look  time.Time     // when the first is to be tried again
+	trial bool          // it is being tried
+}
 
 var _ cluster.Store = (*Store)(nil)
 
-// NewStore uses the client; whoever made it closes it.
-func NewStore(c *clientv3.Client) *Store { return &Store{client: c} }
+// The bounds of changing from one member to another.
+const (
+	// attempt bounds a read at one member when the caller sets no deadline or a long one.
+	attempt = 2 * time.Second
+	// returnAfter is how long another member is used before the first is tried again.
+	returnAfter = 5 * time.Second
+	// trialWithin bounds that trial.
+	trialWithin = 500 * time.Millisecond
+)
+
+// NewStore uses the clients, each of which speaks to one member, the preferred one first. Close closes
+// them.
+func NewStore(clients ...*clientv3.Client) *Store {
+	return &Store{clients: clients, moved: make(chan struct{})}
+}
+
+// Close ends the clients.
+func (s *Store) Close() error {
+	var errs error
+	for _, c := range s.clients {
+		if err := c.Close(); !errors.Is(err, context.Canceled) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	s.work.Wait()
+	return errs
+}
+
+// client is the one in use, its number, and what is closed when it is no longer.
+func (s *Store) client() (*clientv3.Client, int, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at != 0 && !s.trial && time.Now().After(s.look) {
+		s.trial = true
+		s.work.Go(s.tryFirst)
+	}
+	return s.clients[s.at], s.at, s.moved
+}
+
+// tryFirst goes back to the first member if that answers.
+func (s *Store) tryFirst() {
+	ctx, cancel := context.WithTimeout(context.Background(), trialWithin)
+	defer cancel()
+	_, err := s.clients[0].Get(ctx, "/understudy/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trial, s.look = false, time.Now().Add(returnAfter)
+	if err == nil {
+		s.use(0)
+	}
+}
+
+// leave goes on to the next member if i is still the one in use.
+func (s *Store) leave(i int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at == i && len(s.clients) > 1 {
+		s.look = time.Now().Add(returnAfter)
+		s.use((i + 1) % len(s.clients))
+	}
+}
+
+// use changes the client in use. mu is held.
+func (s *Store) use(i int) {
+	s.at = i
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
 
 // List implements cluster.Store.
 func (s *Store) List(ctx context.Context, prefix string) ([]cluster.Entry, int64, error) {
-	r, err := s.client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
-	if err != nil {
-		return nil, 0, fmt.Errorf("list %s: %w: %w", prefix, cluster.ErrUnavailable, err)
+	var err error
+	for left := len(s.clients); left > 0; left-- {
+		client, i, _ := s.client()
+		var r *clientv3.GetResponse
+		bound, cancel := share(ctx, left)
+		r, err = client.Get(bound, prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+		cancel()
+		if err == nil {
+			entries := make([]cluster.Entry, 0, len(r.Kvs))
+			for _, kv := range r.Kvs {
+				entries = append(entries, entry(kv))
+			}
+			return entries, r.Header.Revision, nil
+		}
+		s.leave(i)
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	entries := make([]cluster.Entry, 0, len(r.Kvs))
-	for _, kv := range r.Kvs {
-		entries = append(entries, entry(kv))
+	return nil, 0, fmt.Errorf("list %s: %w: %w", prefix, cluster.ErrUnavailable, err)
+}
+
+// share is ctx with this attempt's part of the time that is left for so many.
+func share(ctx context.Context, left int) (context.Context, context.CancelFunc) {
+	bound := attempt
+	if left == 1 {
+		return context.WithCancel(ctx)
 	}
-	return entries, r.Header.Revision, nil
+	if deadline, ok := ctx.Deadline(); ok {
+		bound = min(bound, time.Until(deadline)/time.Duration(left))
+	}
+	return context.WithTimeout(ctx, bound)
 }
 
 func entry(kv *mvccpb.KeyValue) cluster.Entry {
@@ -52,17 +153,27 @@ func (s *Store) Swap(ctx context.Context, key string, value []byte, rev int64) (
 	if value == nil {
 		then = clientv3.OpDelete(key)
 	}
-	r, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).Then(then).Commit()
-	switch {
-	case err == nil && r.Succeeded:
-		return r.Header.Revision, nil
-	case err == nil:
-		return 0, fmt.Errorf("swap %s at revision %d: %w", key, rev, cluster.ErrConflict)
-	case refused(err):
-		return 0, fmt.Errorf("swap %s: %w: %w", key, cluster.ErrUnavailable, err)
-	default:
-		return 0, fmt.Errorf("swap %s: %w: %w", key, cluster.ErrUnknownOutcome, err)
+	var err error
+	for range s.clients {
+		client, i, _ := s.client()
+		sent := &sending{}
+		var r *clientv3.TxnResponse
+		r, err = client.Txn(sent.track(ctx)).If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).Then(then).Commit()
+		switch {
+		case err == nil && r.Succeeded:
+			return r.Header.Revision, nil
+		case err == nil:
+			return 0, fmt.Errorf("swap %s at revision %d: %w", key, rev, cluster.ErrConflict)
+		}
+		s.leave(i)
+		if !refused(err) && !sent.never() {
+			return 0, fmt.Errorf("swap %s: %w: %w", key, cluster.ErrUnknownOutcome, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
+	return 0, fmt.Errorf("swap %s: %w: %w", key, cluster.ErrUnavailable, err)
 }
 
 // refused reports whether the server said itself that it did not take the request. Everything else,
@@ -87,9 +198,18 @@ func (s *Store) Watch(ctx context.Context, prefix string, from int64) <-chan []c
 	out := make(chan []cluster.Entry)
 	go func() {
 		defer close(out)
+		client, _, moved := s.client()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		for r := range s.client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(from+1)) {
+		// A member that has lost its leader, or does not answer any more, would tell nothing for ever.
+		s.work.Go(func() {
+			select {
+			case <-moved:
+				cancel()
+			case <-ctx.Done():
+			}
+		})
+		for r := range client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(from+1)) {
 			if r.Err() != nil {
 				return
 			}
