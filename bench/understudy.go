@@ -14,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"understudy/cluster"
-	"understudy/dashboard"
 )
 
 // group is an Understudy group as a user starts it: `understudy up`, three nodes in three zones.
@@ -22,7 +21,7 @@ type group struct {
 	process   *process
 	tool      string // path of understudy
 	data      string
-	endpoints dashboard.Endpoints
+	endpoints cluster.Endpoints
 }
 
 // readyWithin bounds the start of a group, and the return of a node after a fault: far more than
@@ -31,7 +30,8 @@ const readyWithin = 20 * time.Second
 
 func (b *bench) startGroup(ctx context.Context, durability string) (*group, error) {
 	b.say("starting an Understudy group, durability %s", durability)
-	dir := filepath.Join(b.dir, durability)
+	b.groups++
+	dir := filepath.Join(b.dir, fmt.Sprintf("group-%d-%s", b.groups, durability))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -59,11 +59,23 @@ func (b *bench) startGroup(ctx context.Context, durability string) (*group, erro
 		_ = g.stop() // err is what went wrong first
 		return nil, err
 	}
+	g.timeline = follow(g.endpoints.HTTP)
 	return g, nil
 }
 
 // stop is Ctrl-C; `up` promises to end within 5 s.
-func (g *group) stop() error { return g.process.end(syscall.SIGINT, 7*time.Second) }
+func (g *group) stop() error {
+	g.timeline.stop()
+	return g.process.end(syscall.SIGINT, 7*time.Second)
+}
+
+// lost says what the group's process said last, when it has ended by itself.
+func (g *group) lost() error {
+	if g.process.running() {
+		return nil
+	}
+	return fmt.Errorf("understudy up has ended; its log ends with: %s", g.process.lastWords())
+}
 
 func (g *group) name() string { return "understudy" }
 
@@ -72,8 +84,8 @@ func (g *group) client() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: g.endpoints.Primary, MaintNotificationsConfig: noHints})
 }
 
-func (g *group) status(ctx context.Context) (dashboard.Status, error) {
-	var s dashboard.Status
+func (g *group) status(ctx context.Context) (cluster.Status, error) {
+	var s cluster.Status
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.endpoints.HTTP+"/api/status", nil)

@@ -1,26 +1,17 @@
 package dashboard
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
 	"time"
 
 	"understudy/cluster"
 )
-
-// Change is one change of primary: a failover or a switchover.
-type Change struct {
-	Epoch   cluster.Epoch  `json:"epoch"` // the new one
-	Kind    string         `json:"kind"`  // "failover" or "switchover"
-	Cause   string         `json:"cause"`
-	From    cluster.NodeID `json:"from"`
-	To      cluster.NodeID `json:"to"`
-	Started time.Time      `json:"started"` // when it was noticed, less the time that noticing took
-	// Duration runs from Started until the new primary accepts writes, in milliseconds.
-	Duration float64            `json:"duration_ms"`
-	Phases   map[string]float64 `json:"phases_ms"`
-	// LostBytes is how much of the old primary's log, as far as it was heard of, is not in the new
-	// one's. In sync none of it was acked.
-	LostBytes int64 `json:"lost_bytes"`
-}
 
 // begins names the events that begin a change of primary.
 var begins = map[string]bool{
@@ -44,15 +35,15 @@ func (d *Dashboard) timeChange(e cluster.Event) {
 // timed ends the change under way with the event that says that the new primary serves.
 func (d *Dashboard) timed(e cluster.Event) {
 	c := d.changeOf(e.Epoch)
-	c.To, c.Phases = e.Node, e.Phases
+	c.To, c.PhasesMs = e.Node, e.Phases
 	total := 0.0
 	for _, ms := range e.Phases {
 		total += ms
 	}
-	c.Duration, c.Started = total, e.Time.Add(-milliseconds(total))
+	c.DurationMs, c.Started = total, e.Time.Add(-milliseconds(total))
 	if b := d.begun; !b.Time.IsZero() && b.Epoch < e.Epoch {
 		c.Started = b.Time.Add(-milliseconds(e.Phases["detect"]))
-		c.Duration = float64(e.Time.Sub(c.Started).Microseconds()) / 1000
+		c.DurationMs = float64(e.Time.Sub(c.Started).Microseconds()) / 1000
 	}
 	d.begun = cluster.Event{}
 }
@@ -64,35 +55,59 @@ func (d *Dashboard) follow(s cluster.NodeStatus) {
 	if s.Epoch < d.led.epoch {
 		return
 	}
-	if old := d.led; s.Epoch > old.epoch && old.epoch > 0 {
+	switch old := d.led; {
+	case s.Epoch == old.epoch || old.epoch == 0:
+	case s.Node == old.node && s.Fork.ReplID == old.position.ReplID:
+		d.counts.falseAlarms++ // its log goes on: nothing changed but the number
+	default:
 		c := d.changeOf(s.Epoch)
 		c.To = s.Node
 		if s.Fork.Parent == old.position.ReplID && s.Fork.ReplID != old.position.ReplID {
 			c.LostBytes = max(0, old.position.Offset-s.Fork.At)
 		}
 	}
-	d.led = led{epoch: s.Epoch, position: s.Position}
+	d.led = led{node: s.Node, epoch: s.Epoch, position: s.Position}
 }
 
 // changeOf is the record of the change to epoch: what is told of it comes from several sides, in
 // any order.
-func (d *Dashboard) changeOf(e cluster.Epoch) *Change {
+func (d *Dashboard) changeOf(e cluster.Epoch) *cluster.Change {
 	if d.change == nil || d.change.Epoch != e {
-		d.change = &Change{Epoch: e}
+		d.retire()
+		d.change = &cluster.Change{Epoch: e}
 	}
 	return d.change
 }
 
-// lastChange is the newest change with what the lead record says of it; nil when there is none, or
-// when it was the group's first start. The caller holds mu.
-func (d *Dashboard) lastChange() *Change {
+// retire keeps the change that a newer one replaces, in case that is the group's start or comes to nothing.
+func (d *Dashboard) retire() {
+	if c := d.told(); c != nil {
+		d.before = c
+	}
+}
+
+// lastChange is the newest change with what the lead record says of it; nil when there is none. The
+// caller holds mu.
+func (d *Dashboard) lastChange() *cluster.Change {
+	if c := d.told(); c != nil {
+		return c
+	}
+	return d.before
+}
+
+// told is the change that this process has seen, once all is known of it; nil before, and when it was
+// only a start. The caller holds mu.
+func (d *Dashboard) told() *cluster.Change {
 	if d.change == nil || d.change.Started.IsZero() {
 		return nil
 	}
 	if d.change.Kind == "" {
 		for _, n := range d.opts.Nodes {
-			if l := n.Lead(); l.Epoch == d.change.Epoch {
+			if l := n.Knows().Store.Lead; l.Epoch == d.change.Epoch {
 				d.change.Kind, d.change.Cause, d.change.From = l.Kind, l.Cause, l.From
+				if l.LostBytes != 0 { // an operator accepted it
+					d.change.LostBytes = l.LostBytes
+				}
 			}
 		}
 	}
@@ -101,4 +116,73 @@ func (d *Dashboard) lastChange() *Change {
 	}
 	c := *d.change
 	return &c
+}
+
+// loadChange reads the newest change that an earlier process kept.
+func (d *Dashboard) loadChange() error {
+	if d.opts.ChangeFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(d.opts.ChangeFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var c cluster.Change
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", d.opts.ChangeFile, err)
+	}
+	d.before = &c
+	return nil
+}
+
+// keepChanges writes each change of primary to ChangeFile until ctx ends, and once more then.
+func (d *Dashboard) keepChanges(ctx context.Context) {
+	if d.opts.ChangeFile == "" {
+		return
+	}
+	d.mu.Lock()
+	on := d.before
+	d.mu.Unlock()
+	for ended := false; ; {
+		d.mu.Lock()
+		c, news := d.lastChange(), d.whenNews
+		d.mu.Unlock()
+		if !reflect.DeepEqual(c, on) {
+			if err := writeChange(d.opts.ChangeFile, c); err != nil {
+				d.log.Warn("the last failover is not kept over a restart", "error", err)
+			}
+			on = c
+		}
+		if ended {
+			return
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			ended = true
+		}
+	}
+}
+
+// writeChange puts the file there whole or not at all.
+func writeChange(path string, c *cluster.Change) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }

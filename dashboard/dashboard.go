@@ -21,14 +21,15 @@ import (
 
 // Node is a node's agent, as far as this package needs it.
 type Node interface {
-	// Lead is the newest lead record that the node knows.
-	Lead() cluster.Lead
-	// Switchover asks the node, which must hold the lead, to hand it over.
-	Switchover(ctx context.Context, r failover.Request) (failover.Reply, error)
+	// Knows is the node's newest word, with its record of the lead and its report.
+	Knows() failover.Knowledge
+	// Request hands an operator's wish to the node's machine.
+	Request(ctx context.Context, r failover.Request) (failover.Reply, error)
 }
 
-// Killer really ends the redis-server of a node, as a crash would: SIGKILL, nothing in order.
-type Killer func(node cluster.NodeID, pid int) error
+// Killer really ends the redis-server of the node that leads under epoch, as a crash would: SIGKILL,
+// nothing in order. It does nothing, and says so, when the node does not lead under that epoch.
+type Killer func(ctx context.Context, node cluster.NodeID, epoch cluster.Epoch) error
 
 // Registry is where metrics are registered and gathered.
 type Registry interface {
@@ -36,15 +37,21 @@ type Registry interface {
 	prometheus.Gatherer
 }
 
-// Options say which group is shown. Every field but Logger, Metrics and Kill is needed.
+// Options say which group is shown. Group, Durability, Profile, Peers, Nodes and Clock are needed.
 type Options struct {
-	Group      string
-	Durability cluster.Durability
-	Profile    failover.Profile
-	Nodes      map[cluster.NodeID]Node
-	Endpoints  Endpoints
-	Clock      func() time.Duration // the agents' clock
-	Kill       Killer               // nil: forced failovers are refused
+	Group         string
+	Durability    cluster.Durability
+	Profile       failover.Profile
+	OnLostQuorum  cluster.LostQuorum // "" is cluster.LostQuorumShrink
+	PreferredZone string
+	Peers         []failover.Peer // every node, ordered by id
+	Nodes         map[cluster.NodeID]Node
+	Machines      map[cluster.NodeID]string // where each node runs, when that is worth saying
+	Endpoints     cluster.Endpoints
+	Clock         func() time.Duration // the agents' clock
+	Kill          Killer               // nil: forced failovers are refused
+	// ChangeFile keeps the newest change of primary over a restart; "": it is forgotten.
+	ChangeFile string
 	Metrics    Registry
 	Logger     *slog.Logger
 }
@@ -57,11 +64,25 @@ type Dashboard struct {
 
 	mu       sync.Mutex
 	nodes    map[cluster.NodeID]heard
-	led      led           // the newest primary that was heard of
-	lastLed  time.Duration // when a primary last said that it may accept writes
-	change   *Change       // the newest change of primary
-	begun    cluster.Event // what began the change under way; zero Time when none is
+	led      led                // the newest primary that was heard of
+	lastLed  time.Duration      // when a primary last said that it may accept writes
+	change   *cluster.Change    // the newest change of primary
+	before   *cluster.Change    // the one that an earlier process kept; nil when none did
+	begun    cluster.Event      // what began the change under way; zero Time when none is
+	was      cluster.GroupState // as it was last looked at
+	since    time.Time          // since when it has been that
+	counts   counts
 	whenNews chan struct{} // closed and replaced whenever something above changes
+
+	requests requests
+}
+
+// counts are what the metrics count up.
+type counts struct {
+	failsafe    bool // the primary goes on without the store
+	failsafes   int
+	early       int
+	falseAlarms int
 }
 
 // heard is a node's newest word, and when it was made.
@@ -72,14 +93,18 @@ type heard struct {
 
 // led is a primary's newest word of its log.
 type led struct {
+	node     cluster.NodeID
 	epoch    cluster.Epoch
 	position cluster.Position
 }
 
 // New returns a Dashboard that knows of no node yet. The error names the option that is missing.
 func New(o Options) (*Dashboard, error) {
-	if o.Group == "" || len(o.Nodes) == 0 || o.Clock == nil || o.Profile.TTL == 0 {
-		return nil, errors.New("dashboard: Group, Nodes, Clock and Profile are needed")
+	if o.Group == "" || len(o.Nodes) == 0 || len(o.Peers) != len(o.Nodes) || o.Clock == nil || o.Profile.TTL == 0 || o.Durability == "" {
+		return nil, errors.New("dashboard: Group, Durability, Profile, Peers, Nodes and Clock are needed")
+	}
+	if o.OnLostQuorum == "" {
+		o.OnLostQuorum = cluster.LostQuorumShrink
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -89,7 +114,10 @@ func New(o Options) (*Dashboard, error) {
 	}
 	d := &Dashboard{
 		opts: o, log: o.Logger.With("component", "dashboard"), events: newRing(),
-		nodes: map[cluster.NodeID]heard{}, whenNews: make(chan struct{}),
+		nodes: map[cluster.NodeID]heard{}, whenNews: make(chan struct{}), requests: newRequests(),
+	}
+	if err := d.loadChange(); err != nil {
+		d.log.Warn("the last failover is not known", "error", err)
 	}
 	registerMetrics(d)
 	return d, nil
@@ -107,6 +135,7 @@ func (d *Dashboard) Learn(at time.Duration, s cluster.NodeStatus) {
 		d.lastLed = max(d.lastLed, at+s.Permit)
 		d.follow(s)
 	}
+	d.status() // notes since when the group is as it is
 	d.tell()
 }
 
@@ -120,13 +149,14 @@ func (d *Dashboard) tell() {
 func (d *Dashboard) Record(e cluster.Event) {
 	d.mu.Lock()
 	d.timeChange(e)
+	d.count(e)
 	d.tell()
 	d.mu.Unlock()
 	d.events.add(e)
 }
 
 // Wait returns the first status for which ok holds, or the newest one and ctx's error.
-func (d *Dashboard) Wait(ctx context.Context, ok func(Status) bool) (Status, error) {
+func (d *Dashboard) Wait(ctx context.Context, ok func(cluster.Status) bool) (cluster.Status, error) {
 	// Permits end by themselves, without a word: look again after a while in any case.
 	again := time.NewTicker(d.opts.Profile.Renew)
 	defer again.Stop()
@@ -147,12 +177,13 @@ func (d *Dashboard) Wait(ctx context.Context, ok func(Status) bool) (Status, err
 	}
 }
 
-// Handler serves the paths of INTERFACE: /healthz, /metrics, /api/status, /api/events,
-// /api/switchover and /api/failover.
+// Handler serves /healthz, /metrics, /api/status, /api/explain, /api/events, /api/switchover and
+// /api/failover.
 func (d *Dashboard) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", d.serveHealth)
 	mux.HandleFunc("GET /api/status", d.serveStatus)
+	mux.HandleFunc("GET /api/explain", d.serveExplain)
 	mux.HandleFunc("GET /api/events", d.serveEvents)
 	mux.HandleFunc("POST /api/switchover", d.serveSwitchover)
 	mux.HandleFunc("POST /api/failover", d.serveFailover)
@@ -168,6 +199,9 @@ func (d *Dashboard) Run(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
+	var keeping sync.WaitGroup
+	keeping.Go(func() { d.keepChanges(ctx) })
+	defer keeping.Wait()
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {

@@ -11,123 +11,70 @@ import (
 	"understudy/cluster"
 )
 
-// Status is the answer of GET /api/status and of `understudy status --json`.
-type Status struct {
-	Group      string             `json:"group"`
-	State      cluster.GroupState `json:"state"`
-	Epoch      cluster.Epoch      `json:"epoch"`
-	Durability cluster.Durability `json:"durability"`
-	Profile    string             `json:"profile"`
-	Primary    cluster.NodeID     `json:"primary"` // "" when nobody may accept writes
-	Nodes      []NodeLine         `json:"nodes"`   // ordered by id
-	Endpoints  Endpoints          `json:"endpoints"`
-	// LastFailover is the newest change of primary that this process has seen; null when none.
-	LastFailover *Change `json:"last_failover"`
-}
-
-// NodeLine is one node of a Status.
-type NodeLine struct {
-	ID        cluster.NodeID    `json:"id"`
-	Zone      string            `json:"zone"`
-	Role      cluster.Role      `json:"role"`
-	State     cluster.NodeState `json:"state"`
-	Addr      string            `json:"addr"` // HOST:PORT of the redis-server
-	PID       int               `json:"pid"`  // of the redis-server, 0 when it is not running
-	AgentPID  int               `json:"agent_pid"`
-	Offset    int64             `json:"offset"`
-	LagBytes  int64             `json:"lag_bytes"`
-	LagMs     float64           `json:"lag_ms"`
-	Electable bool              `json:"electable"`
-	Reason    string            `json:"reason"`
-}
-
-// Endpoints are the addresses that clients use, as HOST:PORT.
-type Endpoints struct {
-	Primary string `json:"primary"`
-	Reader  string `json:"reader"`
-	Split   string `json:"split"`
-	HTTP    string `json:"http"`
-}
-
-// silence is how long a node may say nothing before it counts as down, in renewals: agents speak at
-// least once each renewal, and one word may be late.
-const silence = 6
-
 // settle is how long after the last permit a change of primary counts as on its way: longer than
 // the slowest election (TTL and δ twice over, and the promotion).
 func (d *Dashboard) settle() time.Duration { return 3*d.opts.Profile.TTL + 2*time.Second }
 
 // Status says how the group is now.
-func (d *Dashboard) Status() Status {
+func (d *Dashboard) Status() cluster.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.status()
+}
+
+// status is Status; the caller holds mu.
+func (d *Dashboard) status() cluster.Status {
 	now := d.opts.Clock()
-	s := Status{
-		Group: d.opts.Group, Durability: d.opts.Durability, Profile: d.opts.Profile.Name,
-		Endpoints: d.opts.Endpoints, Nodes: []NodeLine{}, LastFailover: d.lastChange(),
+	s := cluster.Status{
+		Group: d.opts.Group, Durability: d.opts.Durability, Profile: d.opts.Profile.Name, OnLostQuorum: d.opts.OnLostQuorum,
+		Endpoints: d.opts.Endpoints, Nodes: []cluster.StatusNode{}, LastFailover: d.lastChange(),
 	}
-	pausing, ready, alive := false, true, false
 	for id := range d.opts.Nodes {
 		h := d.nodes[id]
 		n := d.line(id, h, now)
 		s.Nodes = append(s.Nodes, n)
 		s.Epoch = max(s.Epoch, h.status.Epoch)
-		ready = ready && n.State == cluster.StateReady
-		alive = alive || n.State != cluster.StateDown
 		if n.Role == cluster.RolePrimary && h.status.Epoch >= d.led.epoch {
-			s.Primary, pausing = id, h.status.Pausing
+			s.Primary = id
 		}
 	}
-	slices.SortFunc(s.Nodes, func(a, b NodeLine) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	if s.Primary != "" && alone(d.nodes[s.Primary].status) {
-		s.giveNoHope()
+	slices.SortFunc(s.Nodes, func(a, b cluster.StatusNode) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	if s.Primary != "" {
+		d.describePrimary(&s, now)
 	}
-	switch {
-	case pausing:
-		s.State = cluster.GroupFailingOver
-	case s.Primary != "" && ready:
-		s.State = cluster.GroupAvailable
-	case s.Primary != "":
-		s.State = cluster.GroupDegraded
-	case alive && d.led.epoch > 0 && now-d.lastLed < d.settle():
-		s.State = cluster.GroupFailingOver
-	default:
-		s.State = cluster.GroupNoPrimary
-	}
+	s.State, s.Reason = d.state(s, now)
+	d.noteState(s.State)
+	s.Since = d.since
 	return s
 }
 
-// line is what is shown of one node. Its role is primary only while its permit lasts.
-func (d *Dashboard) line(id cluster.NodeID, h heard, now time.Duration) NodeLine {
-	s := h.status
-	n := NodeLine{
-		ID: id, Zone: s.Zone, Role: cluster.RoleReplica, State: s.State, Addr: s.Addr, PID: s.PID, AgentPID: s.AgentPID,
-		Offset: s.Position.Offset, LagBytes: s.LagBytes, LagMs: s.LagMs, Electable: s.Electable, Reason: s.Reason,
+// describePrimary fills in what the primary alone knows.
+func (d *Dashboard) describePrimary(s *cluster.Status, now time.Duration) {
+	h := d.nodes[s.Primary]
+	s.PermitMs = float64((h.at + h.status.Permit - now).Microseconds()) / 1000
+	switch {
+	case h.status.Pausing:
+		s.Held = "a switchover is under way: writes are held"
+	case h.status.NoQuorum:
+		s.Held = "no replica can hold a copy of a write, and on_lost_quorum is refuse: writes wait"
 	}
-	switch quiet := now - h.at; {
-	case s.Node == "":
-		n.State, n.Reason = cluster.StateDown, "its agent has not spoken yet"
-	case quiet > silence*d.opts.Profile.Renew:
-		n.State, n.Electable = cluster.StateDown, false
-		n.Reason = fmt.Sprintf("its agent has been silent for %v", quiet.Round(100*time.Millisecond))
-	case s.Leads && s.Permit > quiet:
-		n.Role = cluster.RolePrimary
+	if rules := h.status.Rules; len(rules) > 0 {
+		// The first rule is the one in the store, by which an election would go.
+		s.Rule = &cluster.StatusRule{Voters: rules[0].Voters, W: rules[0].W}
 	}
-	return n
+	if d.alone(s) {
+		giveNoHope(s)
+	}
 }
 
 // alone reports whether the primary acks writes that no replica need have: then none may take over,
 // whatever it has. So it is for the first moment of a group, and while all replicas are away.
-func alone(primary cluster.NodeStatus) bool {
-	if primary.Durability != cluster.DurabilitySync {
-		return false
-	}
-	// The first rule is the one in the store, by which an election would go.
-	return len(primary.Rules) == 0 || primary.Rules[0].W == 0
+func (d *Dashboard) alone(s *cluster.Status) bool {
+	return d.opts.Durability == cluster.DurabilitySync && s.Primary != "" && (s.Rule == nil || s.Rule.W == 0)
 }
 
 // giveNoHope says of every replica that it cannot take over from a primary that is alone.
-func (s *Status) giveNoHope() {
+func giveNoHope(s *cluster.Status) {
 	for i := range s.Nodes {
 		if n := &s.Nodes[i]; n.Electable {
 			n.Electable, n.Reason = false, "the primary does not wait for it yet before it acks a write"
@@ -135,23 +82,72 @@ func (s *Status) giveNoHope() {
 	}
 }
 
-// Writable reports why the group accepts no writes; "" when it does.
-func (s Status) Writable() string {
+// state is the group's, and why it is not available.
+func (d *Dashboard) state(s cluster.Status, now time.Duration) (cluster.GroupState, string) {
 	switch {
-	case s.State == cluster.GroupFailingOver && s.Primary != "":
-		return "a switchover is under way: writes are held"
+	case s.Primary != "" && d.nodes[s.Primary].status.Pausing:
+		return cluster.GroupFailingOver, s.Held
 	case s.Primary != "":
-		return ""
-	case s.State == cluster.GroupFailingOver:
-		return "a failover is under way: writes are held"
+		if why := d.missing(s); why != "" {
+			return cluster.GroupDegraded, why
+		}
+		return cluster.GroupAvailable, ""
+	case d.led.epoch > 0 && now-d.lastLed < d.settle() && slices.ContainsFunc(s.Nodes, alive):
+		return cluster.GroupFailingOver, "a failover is under way: writes are held"
 	}
-	reasons := []string{"no node may accept writes"}
+	reason := "no node may accept writes"
+	if why := s.Reasons(); why != "" {
+		reason += "; " + why
+	}
+	return cluster.GroupNoPrimary, reason
+}
+
+func alive(n cluster.StatusNode) bool { return n.State != cluster.StateDown }
+
+// missing says what a group with a primary lacks; "" when it lacks nothing.
+func (d *Dashboard) missing(s cluster.Status) string {
+	var lacks []string
+	if s.Held != "" {
+		lacks = append(lacks, s.Held)
+	} else if d.alone(&s) && len(s.Nodes) > 1 {
+		lacks = append(lacks, fmt.Sprintf("no replica has to hold a write before it is acked: %s alone has the newest", s.Primary))
+	}
 	for _, n := range s.Nodes {
-		if n.Reason != "" {
-			reasons = append(reasons, fmt.Sprintf("%s: %s", n.ID, n.Reason))
+		switch {
+		case n.State != cluster.StateReady:
+			lacks = append(lacks, strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", n.ID, n.State, n.Reason), ": "))
+		case n.ID != s.Primary && s.Rule != nil && s.Rule.W > 0 && !slices.Contains(s.Rule.Voters, n.ID):
+			lacks = append(lacks, fmt.Sprintf("%s does not count yet before a write is acked", n.ID))
 		}
 	}
-	return strings.Join(reasons, "; ")
+	return strings.Join(lacks, "; ")
+}
+
+// noteState keeps since when the group has been as it is. The caller holds mu.
+func (d *Dashboard) noteState(state cluster.GroupState) {
+	if state != d.was || d.since.IsZero() {
+		d.was, d.since = state, time.Now()
+	}
+}
+
+// line is what is shown of one node. Its role is primary only while its permit lasts.
+func (d *Dashboard) line(id cluster.NodeID, h heard, now time.Duration) cluster.StatusNode {
+	s := h.status
+	n := cluster.StatusNode{
+		ID: id, Zone: s.Zone, Machine: d.opts.Machines[id], Role: cluster.RoleReplica, State: s.State, Addr: s.Addr, PID: s.PID,
+		AgentPID: s.AgentPID, Offset: s.Position.Offset, LagBytes: s.LagBytes, LagMs: s.LagMs, Electable: s.Electable, Reason: s.Reason,
+		Revoked: d.opts.Nodes[id].Knows().Report.Revoked, Fences: s.Fences, Lost: s.Lost,
+	}
+	switch quiet := now - h.at; {
+	case s.Node == "":
+		n.State, n.Reason = cluster.StateDown, "its agent has not spoken yet"
+	case quiet > d.opts.Profile.Silent():
+		n.State, n.Electable = cluster.StateDown, false
+		n.Reason = fmt.Sprintf("its agent has been silent for %v", quiet.Round(100*time.Millisecond))
+	case s.Leads && s.Permit > quiet:
+		n.Role = cluster.RolePrimary
+	}
+	return n
 }
 
 func (d *Dashboard) serveStatus(w http.ResponseWriter, _ *http.Request) {

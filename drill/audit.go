@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"understudy/cluster"
 	"understudy/history"
 )
 
@@ -77,7 +78,7 @@ func readStrings(ctx context.Context, c *redis.Client, keys []string, take func(
 
 // auditNodes compares the acked writes with each node's own data: a write that only the primary
 // has would be lost with the next crash.
-func auditNodes(ctx context.Context, s Status, entries []entry) []NodeAudit {
+func auditNodes(ctx context.Context, s cluster.Status, entries []entry) []NodeAudit {
 	log := history.Log{Ops: make([]history.Op, 0, len(entries))}
 	for _, e := range entries {
 		log.Add(e.Op)
@@ -96,7 +97,7 @@ func auditNodes(ctx context.Context, s Status, entries []entry) []NodeAudit {
 	return audits
 }
 
-func auditNode(ctx context.Context, n StatusNode, target int64, entries []entry, log *history.Log) (caughtUp bool, lost int, reason string) {
+func auditNode(ctx context.Context, n cluster.StatusNode, target int64, entries []entry, log *history.Log) (caughtUp bool, lost int, reason string) {
 	c := newClient(n.Addr)
 	defer c.Close()
 	if err := catchUp(ctx, c, target); err != nil {
@@ -111,7 +112,7 @@ func auditNode(ctx context.Context, n StatusNode, target int64, entries []entry,
 
 // primaryOffset is the end of the primary's log now: the load has stopped, so a replica that is
 // there has every write of the run.
-func primaryOffset(ctx context.Context, s Status) (int64, error) {
+func primaryOffset(ctx context.Context, s cluster.Status) (int64, error) {
 	n, ok := s.Node(s.Primary)
 	if !ok {
 		return 0, errors.New("there is no primary")

@@ -50,9 +50,9 @@ type run struct {
 	lanes   []*lane
 	stock   map[string][]entry // the catalogue's writes, by lane
 
-	before   Status // when the drill began
-	victim   StatusNode
-	latest   atomic.Pointer[Status]
+	before   cluster.Status // when the drill began
+	victim   cluster.StatusNode
+	latest   atomic.Pointer[cluster.Status]
 	loadFrom time.Duration // set before any other goroutine of the run starts
 	faultAt  atomic.Int64  // ns of the run's clock; 0: not yet
 	whole    chan struct{}
@@ -144,7 +144,7 @@ func (r *run) prepare(ctx context.Context) error {
 // checker is a Fault that can tell beforehand whether it may be injected.
 type checker interface {
 	// Check errors: cluster.ErrRefused.
-	Check(context.Context, StatusNode) error
+	Check(context.Context, cluster.StatusNode) error
 }
 
 const (
@@ -152,7 +152,7 @@ const (
 	aboutDirect     = "Its clients do what an application does today: they connect to the address of the node that was the primary when they started, for reads and for writes, and after an error they connect to that same address again. They use go-redis with its retries off, 1 s to connect and 3 s for an answer, at a third of the rate. When the old primary comes back it is a replica: it answers reads again, and refuses writes with READONLY."
 )
 
-func (r *run) buildLanes(s Status) []*lane {
+func (r *run) buildLanes(s cluster.Status) []*lane {
 	id := fmt.Sprintf("drill:%x:", r.started.UnixNano())
 	understudy := &lane{
 		name: LaneUnderstudy, about: aboutUnderstudy, prefix: id + "u:", workload: mixes[r.o.Workload], clock: r.clock,
@@ -281,8 +281,8 @@ func (r *run) watchStatus(ctx context.Context) {
 	}
 }
 
-func (r *run) noteWhole(s Status) {
-	if r.faultAt.Load() == 0 || !s.whole() {
+func (r *run) noteWhole(s cluster.Status) {
+	if r.faultAt.Load() == 0 || !whole(s) {
 		return
 	}
 	victim, _ := s.Node(r.victim.ID)

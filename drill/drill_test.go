@@ -38,9 +38,9 @@ func TestRunPassesWhenClientsSeeNothing(t *testing.T) {
 	t.Parallel()
 	g := startGroup(t)
 	g.onSwitchover = func() int {
-		g.change(func(s *Status) {
+		g.change(func(s *cluster.Status) {
 			s.Epoch++
-			s.LastFailover = &StatusFailover{Epoch: s.Epoch, PhasesMs: map[string]float64{"promote": 2, "route": 1}}
+			s.LastFailover = &cluster.Change{Epoch: s.Epoch, PhasesMs: map[string]float64{"promote": 2, "route": 1}}
 		})
 		g.emit("switched_over")
 		return http.StatusOK
@@ -219,7 +219,7 @@ func TestRunIsInconclusiveWhenTheFaultIsRefused(t *testing.T) {
 func TestRunRefusesAGroupThatIsNotAvailable(t *testing.T) {
 	t.Parallel()
 	g := startGroup(t)
-	g.change(func(s *Status) { s.State = cluster.GroupDegraded })
+	g.change(func(s *cluster.Status) { s.State = cluster.GroupDegraded })
 	_, err := Run(t.Context(), options(g))
 	if !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "degraded") {
 		t.Errorf("Run: %v, want it refused", err)
@@ -238,7 +238,7 @@ func TestKillRefusesAPidThatIsNotTheNodes(t *testing.T) {
 		_ = stranger.Process.Kill()
 		_ = stranger.Wait()
 	}()
-	for name, victim := range map[string]StatusNode{
+	for name, victim := range map[string]cluster.StatusNode{
 		"no server at all":          {ID: "main-001", Addr: g.servers[0].addr, PID: stranger.Process.Pid},
 		"another node's server":     {ID: "main-001", Addr: g.servers[0].addr, PID: g.servers[1].cmd.Process.Pid},
 		"a server that is down":     {ID: "main-001", Addr: g.servers[0].addr, PID: 0},

@@ -25,7 +25,7 @@ type Fault interface {
 	// ChangesPrimary says whether the group must have a new primary afterwards.
 	ChangesPrimary() bool
 	// Victim names the node that the fault is about, given the group before it.
-	Victim(Status) (StatusNode, error)
+	Victim(cluster.Status) (cluster.StatusNode, error)
 	// Inject breaks it. undo, never nil, takes back what can be taken back and may be called
 	// after the group has already healed. Errors: cluster.ErrRefused when it is not safe.
 	Inject(context.Context, Target) (undo func() error, err error)
@@ -33,7 +33,7 @@ type Fault interface {
 
 // Target is what a Fault works on.
 type Target struct {
-	Victim StatusNode
+	Victim cluster.StatusNode
 	// Mark is called right before the fault takes effect: times count from there.
 	Mark func()
 	api  *api
@@ -85,7 +85,7 @@ type switchoverFault struct{}
 func (switchoverFault) Name() string         { return "switchover" }
 func (switchoverFault) RTO() time.Duration   { return 500 * time.Millisecond }
 func (switchoverFault) ChangesPrimary() bool { return true }
-func (switchoverFault) Victim(s Status) (StatusNode, error) {
+func (switchoverFault) Victim(s cluster.Status) (cluster.StatusNode, error) {
 	return nodeOfRole(s, cluster.RolePrimary)
 }
 
@@ -103,13 +103,15 @@ type signalFault struct {
 	rto    time.Duration
 }
 
-func (f signalFault) Name() string                        { return f.name }
-func (f signalFault) RTO() time.Duration                  { return f.rto }
-func (f signalFault) ChangesPrimary() bool                { return f.role == cluster.RolePrimary }
-func (f signalFault) Victim(s Status) (StatusNode, error) { return nodeOfRole(s, f.role) }
+func (f signalFault) Name() string         { return f.name }
+func (f signalFault) RTO() time.Duration   { return f.rto }
+func (f signalFault) ChangesPrimary() bool { return f.role == cluster.RolePrimary }
+func (f signalFault) Victim(s cluster.Status) (cluster.StatusNode, error) {
+	return nodeOfRole(s, f.role)
+}
 
 // Check proves the victim before any load is put on the group.
-func (f signalFault) Check(ctx context.Context, n StatusNode) error {
+func (f signalFault) Check(ctx context.Context, n cluster.StatusNode) error {
 	p, err := openServer(ctx, n)
 	if err == nil {
 		unix.Close(p)
@@ -145,7 +147,7 @@ func (f signalFault) Inject(ctx context.Context, t Target) (func() error, error)
 // redis-server: the address is on this machine, the process is called like a server, and the server
 // that answers at the address says that it has this pid. A wrong pid would kill somebody else's work.
 // Errors: cluster.ErrRefused.
-func openServer(ctx context.Context, n StatusNode) (int, error) {
+func openServer(ctx context.Context, n cluster.StatusNode) (int, error) {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("%w to signal the redis-server of %s: %s", cluster.ErrRefused, n.ID, fmt.Sprintf(format, args...))
 	}
@@ -219,13 +221,13 @@ func local(addr string) bool {
 	})
 }
 
-func nodeOfRole(s Status, role cluster.Role) (StatusNode, error) {
+func nodeOfRole(s cluster.Status, role cluster.Role) (cluster.StatusNode, error) {
 	for _, n := range s.Nodes {
 		if role == cluster.RolePrimary && n.ID == s.Primary || role == cluster.RoleReplica && n.ID != s.Primary && n.State == cluster.StateReady {
 			return n, nil
 		}
 	}
-	return StatusNode{}, fmt.Errorf("%w: group %s has no %s to break; look at `understudy status`", cluster.ErrRefused, s.Group, role)
+	return cluster.StatusNode{}, fmt.Errorf("%w: group %s has no %s to break; look at `understudy status`", cluster.ErrRefused, s.Group, role)
 }
 
 // newClient is the client library as a careful application sets it up, but with its retries off:

@@ -27,7 +27,7 @@ type fakeGroup struct {
 	http    *httptest.Server
 
 	mu           sync.Mutex
-	status       Status
+	status       cluster.Status
 	onSwitchover func() int // answers POST /api/switchover with a status code
 	subscribers  []chan cluster.Event
 	done         chan struct{}
@@ -92,7 +92,7 @@ func startGroup(t *testing.T) *fakeGroup {
 	g.servers = []*server{primary, replica}
 	g.awaitSync(replica)
 	g.forward = startForwarder(t, primary.addr)
-	g.status = Status{Group: "main", State: cluster.GroupAvailable, Epoch: 1, Primary: "main-001", Nodes: []StatusNode{
+	g.status = cluster.Status{Group: "main", State: cluster.GroupAvailable, Epoch: 1, Primary: "main-001", Nodes: []cluster.StatusNode{
 		{ID: "main-001", Zone: "a", Role: cluster.RolePrimary, State: cluster.StateReady, Addr: primary.addr, PID: primary.cmd.Process.Pid},
 		{ID: "main-002", Zone: "b", Role: cluster.RoleReplica, State: cluster.StateReady, Addr: replica.addr, PID: replica.cmd.Process.Pid},
 	}}
@@ -115,11 +115,11 @@ func (g *fakeGroup) awaitSync(s *server) {
 
 func (g *fakeGroup) addr() string { return g.http.Listener.Addr().String() }
 
-func (g *fakeGroup) change(fn func(*Status)) {
+func (g *fakeGroup) change(fn func(*cluster.Status)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.status
-	s.Nodes = append([]StatusNode(nil), s.Nodes...)
+	s.Nodes = append([]cluster.StatusNode(nil), s.Nodes...)
 	fn(&s)
 	g.status = s
 }
@@ -184,14 +184,14 @@ func (g *fakeGroup) promoteWhenDead() {
 			return
 		}
 		g.forward.move(g.servers[1].addr)
-		g.change(func(s *Status) {
+		g.change(func(s *cluster.Status) {
 			s.State, s.Epoch, s.Primary = cluster.GroupDegraded, 2, "main-002"
 			s.Nodes[0].State, s.Nodes[0].PID = cluster.StateDown, 0
 		})
 		g.emit("promoted")
 		again := startServer(g.t, g.servers[0].port, "--replicaof", "127.0.0.1 "+strconv.Itoa(g.servers[1].port))
 		g.awaitSync(again)
-		g.change(func(s *Status) {
+		g.change(func(s *cluster.Status) {
 			s.State = cluster.GroupAvailable
 			s.Nodes[0].State, s.Nodes[0].PID = cluster.StateReady, again.cmd.Process.Pid
 		})

@@ -3,6 +3,8 @@ package drill
 import (
 	"context"
 	"time"
+
+	"understudy/cluster"
 )
 
 // samplePeriod is how often Options.Progress is called.
@@ -27,8 +29,8 @@ type Sample struct {
 	Duration   time.Duration // of the load
 	Phase      Phase
 	Fault      string
-	SinceFault time.Duration // 0 before it
-	Status     Status        // the newest
+	SinceFault time.Duration  // 0 before it
+	Status     cluster.Status // the newest
 	Lanes      []LaneSample
 }
 

@@ -14,69 +14,8 @@ import (
 	"understudy/cluster"
 )
 
-// Status is what a drill reads of GET /api/status.
-type Status struct {
-	Group      string             `json:"group"`
-	State      cluster.GroupState `json:"state"`
-	Epoch      cluster.Epoch      `json:"epoch"`
-	Durability cluster.Durability `json:"durability"`
-	Profile    string             `json:"profile"`
-	Primary    cluster.NodeID     `json:"primary"`
-	Nodes      []StatusNode       `json:"nodes"`
-	Endpoints  struct {
-		Primary string `json:"primary"`
-		Reader  string `json:"reader"`
-		Split   string `json:"split"`
-	} `json:"endpoints"`
-	LastFailover *StatusFailover `json:"last_failover"`
-}
-
-// StatusNode is one node of a Status.
-type StatusNode struct {
-	ID       cluster.NodeID    `json:"id"`
-	Zone     string            `json:"zone"`
-	Role     cluster.Role      `json:"role"`
-	State    cluster.NodeState `json:"state"`
-	Addr     string            `json:"addr"`
-	PID      int               `json:"pid"`
-	Offset   int64             `json:"offset"`
-	LagBytes int64             `json:"lag_bytes"`
-}
-
-// StatusFailover is the newest change of primary in a Status.
-type StatusFailover struct {
-	Epoch      cluster.Epoch      `json:"epoch"`
-	Kind       string             `json:"kind"`
-	Cause      string             `json:"cause"`
-	From       cluster.NodeID     `json:"from"`
-	To         cluster.NodeID     `json:"to"`
-	DurationMs float64            `json:"duration_ms"`
-	PhasesMs   map[string]float64 `json:"phases_ms"`
-}
-
-// Node finds a node by its id.
-func (s Status) Node(id cluster.NodeID) (StatusNode, bool) {
-	for _, n := range s.Nodes {
-		if n.ID == id {
-			return n, true
-		}
-	}
-	return StatusNode{}, false
-}
-
-// Ready counts the nodes that serve.
-func (s Status) Ready() int {
-	n := 0
-	for _, node := range s.Nodes {
-		if node.State == cluster.StateReady {
-			n++
-		}
-	}
-	return n
-}
-
 // whole reports whether the group is as redundant as it can be.
-func (s Status) whole() bool {
+func whole(s cluster.Status) bool {
 	return s.State == cluster.GroupAvailable && len(s.Nodes) > 0 && s.Ready() == len(s.Nodes)
 }
 
@@ -116,15 +55,15 @@ func (a *api) do(ctx context.Context, method, path string, body []byte) (*http.R
 }
 
 // status asks once. Errors: ErrUnreachable.
-func (a *api) status(ctx context.Context) (Status, error) {
+func (a *api) status(ctx context.Context) (cluster.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	resp, err := a.do(ctx, http.MethodGet, "/api/status", nil)
 	if err != nil {
-		return Status{}, err
+		return cluster.Status{}, err
 	}
 	defer resp.Body.Close()
-	var s Status
+	var s cluster.Status
 	if resp.StatusCode != http.StatusOK {
 		return s, fmt.Errorf("%w: GET %s/api/status answered %s", ErrUnreachable, a.base, resp.Status)
 	}

@@ -7,7 +7,7 @@ import (
 	"io"
 	"net"
 
-	"understudy/dashboard"
+	"understudy/cluster"
 	"understudy/proxy"
 )
 
@@ -22,9 +22,9 @@ func (g *group) openEndpoints() error {
 }
 
 // endpoints are the addresses that were taken.
-func (g *group) endpoints() dashboard.Endpoints {
+func (g *group) endpoints() cluster.Endpoints {
 	a := g.proxy.Addrs()
-	return dashboard.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: g.http.Addr().String()}
+	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: g.http.Addr().String()}
 }
 
 // ping makes sure that every endpoint answers a client.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -203,8 +202,8 @@ func (g *group) newParts(fencer *redis.Fencer, store cluster.Store) error {
 	var err error
 	g.dashboard, err = dashboard.New(dashboard.Options{
 		Group: g.config.Group, Durability: cluster.Durability(g.config.Durability), Profile: g.profile,
-		Nodes: nodes, Endpoints: g.endpoints(), Clock: g.clock, Kill: killServer,
-		Metrics: g.metrics, Logger: g.log,
+		Peers: peers, Nodes: nodes, Endpoints: g.endpoints(), Clock: g.clock, Kill: g.kill,
+		ChangeFile: filepath.Join(g.config.Data, "last-failover.json"), Metrics: g.metrics, Logger: g.log,
 	})
 	return err
 }
@@ -215,22 +214,19 @@ func (g *group) learn(at time.Duration, s cluster.NodeStatus) {
 	g.dashboard.Learn(at, s)
 }
 
-// killServer ends a redis-server as a crash would. The pid is from a status some milliseconds old:
-// that it is still our child is made sure of.
-func killServer(node cluster.NodeID, pid int) error {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return fmt.Errorf("kill %s: process %d is gone already", node, pid)
+// kill ends the redis-server of the node that leads under epoch, as a crash would.
+func (g *group) kill(ctx context.Context, node cluster.NodeID, epoch cluster.Epoch) error {
+	for i, p := range g.peers() {
+		if p.Node != node {
+			continue
+		}
+		reply, err := g.agents[i].Kill(ctx, rpc.Kill{ID: fmt.Sprintf("kill-%d", epoch), Epoch: epoch})
+		if err == nil && reply.Refused {
+			err = fmt.Errorf("%w: %s", cluster.ErrRefused, reply.Message)
+		}
+		return err
 	}
-	// The command's name, in parentheses, may hold anything; then come the state and the parent.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	if len(fields) < 2 || fields[1] != strconv.Itoa(os.Getpid()) {
-		return fmt.Errorf("kill %s: process %d is none of ours any more", node, pid)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("kill %s, process %d: %w", node, pid, err)
-	}
-	return nil
+	return fmt.Errorf("%w: %s is no node of %s", cluster.ErrRefused, node, g.config.Group)
 }
 
 // sayEvery is how often the log says what a start waits for.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"understudy/cluster"
 	"understudy/dashboard"
 )
 
@@ -24,7 +25,7 @@ type instance struct {
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
 	Group   string `json:"group"`
-	dashboard.Endpoints
+	cluster.Endpoints
 }
 
 // instanceFile names the file in a data directory.

@@ -16,7 +16,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"understudy/dashboard"
+	"understudy/cluster"
 )
 
 func TestMain(m *testing.M) {
@@ -92,7 +92,7 @@ func awaitInstance(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("SPLIT", i.Split)
 	ts.Setenv("HTTP", i.HTTP)
 	ts.Setenv("PID", fmt.Sprint(i.PID))
-	var s dashboard.Status
+	var s cluster.Status
 	f := finder{http: i.HTTP}
 	_, err := f.call(context.Background(), http.MethodGet, "/api/status", nil, &s)
 	ts.Check(err)

@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"understudy/cluster"
-	"understudy/dashboard"
 )
 
 // statusFlags say how `understudy status` shows what it finds.
@@ -55,8 +54,8 @@ func (f *statusFlags) run(cmd *cobra.Command) error {
 	return nil
 }
 
-func (f *statusFlags) show(ctx context.Context, w io.Writer) (dashboard.Status, error) {
-	var s dashboard.Status
+func (f *statusFlags) show(ctx context.Context, w io.Writer) (cluster.Status, error) {
+	var s cluster.Status
 	code, err := f.call(ctx, http.MethodGet, "/api/status", nil, &s)
 	if err != nil {
 		return s, err
@@ -113,7 +112,7 @@ func terminal(w io.Writer) bool {
 	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-func printStatus(w io.Writer, s dashboard.Status) error {
+func printStatus(w io.Writer, s cluster.Status) error {
 	fmt.Fprintf(w, "group %s  %s  epoch %d  durability %s  profile %s\n\n", s.Group, s.State, s.Epoch, s.Durability, s.Profile)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tZONE\tROLE\tSTATE\tADDR\tPID\tOFFSET\tLAG\tCAN TAKE OVER")
@@ -127,7 +126,7 @@ func printStatus(w io.Writer, s dashboard.Status) error {
 	fmt.Fprintf(w, "\nprimary %s  reader %s  split %s  http %s\n", e.Primary, e.Reader, e.Split, e.HTTP)
 	if c := s.LastFailover; c != nil {
 		fmt.Fprintf(w, "last %s: %s -> %s in %.1f ms at %s, %d bytes lost (%s)\n  %s\n",
-			c.Kind, c.From, c.To, c.Duration, c.Started.Format(time.RFC3339), c.LostBytes, c.Cause, phases(c.Phases))
+			c.Kind, c.From, c.To, c.DurationMs, c.Started.Format(time.RFC3339), c.LostBytes, c.Cause, phases(c.PhasesMs))
 	}
 	return nil
 }
@@ -162,14 +161,14 @@ func orDash(s string) string {
 	return s
 }
 
-func lag(n dashboard.NodeLine) string {
+func lag(n cluster.StatusNode) string {
 	if n.Role == cluster.RolePrimary {
 		return "-"
 	}
 	return fmt.Sprintf("%d B, %.0f ms", n.LagBytes, n.LagMs)
 }
 
-func takeOver(n dashboard.NodeLine) string {
+func takeOver(n cluster.StatusNode) string {
 	switch {
 	case n.Role == cluster.RolePrimary:
 		return "leads"

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"understudy/dashboard"
+	"understudy/cluster"
 )
 
 func newUp() *cobra.Command {
@@ -118,7 +118,7 @@ func newLogger(format string, w io.Writer) *slog.Logger {
 }
 
 // ready reports whether the group serves and would survive the loss of its primary.
-func ready(s dashboard.Status) bool {
+func ready(s cluster.Status) bool {
 	if s.Writable() != "" {
 		return false
 	}
@@ -131,15 +131,9 @@ func ready(s dashboard.Status) bool {
 }
 
 // whyNotReady says what is waited for.
-func whyNotReady(s dashboard.Status) string {
+func whyNotReady(s cluster.Status) string {
 	if why := s.Writable(); why != "" {
 		return why
 	}
-	reasons := []string{"no replica can take over yet"}
-	for _, n := range s.Nodes {
-		if n.Reason != "" {
-			reasons = append(reasons, fmt.Sprintf("%s: %s", n.ID, n.Reason))
-		}
-	}
-	return strings.Join(reasons, "; ")
+	return strings.TrimSuffix("no replica can take over yet; "+s.Reasons(), "; ")
 }
