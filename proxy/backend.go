@@ -21,13 +21,16 @@ type backend struct {
 	conn
 	key       laneKey
 	scan      resp.ReplyScanner
-	login     int           // replies to AUTH, HELLO and SELECT that must be good before anything else is sent
-	setup     int           // replies to our own commands that are still to come
-	setupErr  []byte        // the first of them that was an error
-	id        uint64        // of the connection, among all that this proxy ever made
-	batch     *batch        // open in this turn
-	batchFrom time.Duration // no batches before
-	stream    uint64        // bytes handed to the connection in its whole life
+	access    cluster.Access // the user as whom the proxy logged in for sessions that name none
+	denied    bool           // the server does not know that user: see refuse
+	heard     []*request     // answered since then, of a client's own connection
+	login     int            // replies to AUTH, HELLO and SELECT that must be good before anything else is sent
+	setup     int            // replies to our own commands that are still to come
+	setupErr  []byte         // the first of them that was an error
+	id        uint64         // of the connection, among all that this proxy ever made
+	batch     *batch         // open in this turn
+	batchFrom time.Duration  // no batches before
+	stream    uint64         // bytes handed to the connection in its whole life
 	inflight  fifo
 	retireAt  time.Duration // no new requests; closed then, or when the last reply has come
 
@@ -56,22 +59,39 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	l.backends++
 	l.opened++
 	b.id = l.opened
+	if key.user == "" && key.pass == "" {
+		b.access = s.Access
+	}
+	b.introduce()
+	l.touch(&b.conn)
+	return b, nil
+}
+
+// introduce begins the connection with what the session's state needs. A refused epoch's user is old
+// news, see refuse: nothing waits for the answer. Any other login is waited for, because what came
+// behind it would run with other rights, or on another database.
+func (b *backend) introduce() {
+	key, user, pass := b.key, b.key.user, b.key.pass
+	if b.access.User != "" {
+		user, pass = b.access.User, b.access.Password
+	}
 	switch {
-	case key.proto == 3 && key.pass != "":
-		b.prepare("HELLO", "3", "AUTH", defaultUser(key.user), key.pass)
+	case key.proto == 3 && pass != "":
+		b.prepare("HELLO", "3", "AUTH", defaultUser(user), pass)
 	case key.proto == 3:
 		b.prepare("HELLO", "3")
-	case key.user != "":
-		b.prepare("AUTH", key.user, key.pass)
-	case key.pass != "":
-		b.prepare("AUTH", key.pass)
+	case user != "":
+		b.prepare("AUTH", user, pass)
+	case pass != "":
+		b.prepare("AUTH", pass)
 	}
 	if key.db != 0 {
 		b.prepare("SELECT", strconv.Itoa(key.db))
 	}
-	b.login, b.upto = b.setup, len(b.out)
-	l.touch(&b.conn)
-	return b, nil
+	b.login = b.setup
+	if b.access.User == "" || key.db != 0 {
+		b.upto = len(b.out)
+	}
 }
 
 // loggedIn takes the answer to one of the commands that bring the session's state about. Until all
@@ -84,12 +104,15 @@ func (b *backend) loggedIn(l *loop, reply []byte) {
 	if b.login--; b.login > 0 {
 		return
 	}
-	if b.setupErr == nil {
+	switch {
+	case b.setupErr == nil:
 		b.upto = 0
 		l.touch(&b.conn)
-		return
+	case b.access.User != "":
+		l.refuse(b)
+	default:
+		b.refuseAll(l)
 	}
-	b.refuseAll(l)
 }
 
 // refuseAll gives everybody who waits for the connection the server's refusal of the login.
@@ -185,6 +208,8 @@ func (b *backend) reply(l *loop, reply []byte) {
 	case resp.IsPush(reply):
 	case b.inflight.n == 0:
 		l.drop(&b.conn, errPeerClosed) // a reply to nothing: never guess whose it is
+	case b.denied:
+		l.overheard(b, reply)
 	case b.inflight.at(0).group != nil:
 		l.executed(b, b.inflight.at(0), reply)
 	default:
@@ -212,7 +237,7 @@ func (b *backend) lost(l *loop, err error) {
 	l.endBatch(b)
 	requests := b.inflight.take()
 	if b.client != nil {
-		l.dedicatedLost(b.client, b, requests)
+		l.dedicatedLost(b.client, b, append(b.heard, requests...))
 		return
 	}
 	if b.key.node == l.writer.Node && b.retireAt == 0 {

@@ -239,6 +239,9 @@ func (l *loop) ordinary(c *client, info *command.Info, args [][]byte, frame []by
 	if c.tied() {
 		return l.exclusive(c, info, args, frame)
 	}
+	if info == whoami && len(args) == 2 {
+		return l.whoAmI(c)
+	}
 	if c.onDed > 0 {
 		return false // order: the commands before it are on another connection
 	}

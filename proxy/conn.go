@@ -39,6 +39,9 @@ const keepBuffer = 64 << 10
 // errPeerClosed: the other side closed the connection.
 var errPeerClosed = errors.New("connection closed")
 
+// errDenied: the server does not know the user whom the proxy is to be.
+var errDenied = errors.New("the login was refused")
+
 func (c *conn) events() uint32 {
 	var e uint32
 	if !c.mute {

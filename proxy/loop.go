@@ -50,6 +50,7 @@ type loop struct {
 	writer   failover.Writer
 	writable bool          // requests may be sent, while now < writer.Until and now >= coolTill
 	acking   time.Duration // replies of writer.Epoch may be given until then; 0: not
+	secured  bool          // the servers have users of their own for proxies
 	demand   failover.Demand
 	reads    []failover.Reader
 
@@ -236,10 +237,17 @@ func (l *loop) listenToAgents() {
 	if len(words) == 0 {
 		return
 	}
+	users := false
 	for _, w := range words {
+		old, _ := l.gate.Node(w.status.Node)
 		l.gate.Learn(w.at, w.status)
+		l.secured = l.secured || w.status.Access.User != ""
+		users = users || old.Access != w.status.Access || old.Leads != w.status.Leads
 	}
 	l.refresh()
+	if users && l.secured {
+		l.leaveUsers()
+	}
 }
 
 // refresh caches what the gate says, and acts on a new primary.
@@ -257,6 +265,9 @@ func (l *loop) refresh() {
 		l.tracker.reset()
 		l.coolTill, l.ledSince, l.unproved = 0, l.now, true
 		l.gaugesAt = l.now
+	}
+	if l.writer.Access != before.Access {
+		l.coolTill = 0
 	}
 	if l.writer.Epoch != before.Epoch || l.writer.Node != before.Node {
 		l.leaveOthers()

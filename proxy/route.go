@@ -163,6 +163,8 @@ func (l *loop) rejected(r *request, reply []byte) bool {
 	case "NOREPLICAS":
 		// A script may have written before it met too few replicas.
 		return r.reader || r.info == nil || !r.info.Script()
+	case "NOAUTH":
+		return l.secured && r.c.anonymous() // the epoch's user was deleted under us
 	case "LOADING", "MASTERDOWN", "UNBLOCKED":
 		if r.reader {
 			r.c.replica = "" // try another

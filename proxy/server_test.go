@@ -24,7 +24,10 @@ type node struct {
 	status cluster.NodeStatus
 }
 
-func startNode(t testing.TB, id cluster.NodeID) *node {
+func startNode(t testing.TB, id cluster.NodeID) *node { return launchNode(t, id, "") }
+
+// launchNode starts a node; with a secret it lets only those in who know that.
+func launchNode(t testing.TB, id cluster.NodeID, secret string) *node {
 	t.Helper()
 	bin, err := redis.FindServer(t.Context(), "")
 	if err != nil {
@@ -39,13 +42,17 @@ func startNode(t testing.TB, id cluster.NodeID) *node {
 	dir := t.TempDir()
 	s, err := redis.Start(redis.ServerOptions{
 		Binary: bin, Dir: dir, Host: "127.0.0.1", Port: port, Socket: filepath.Join(dir, "s"), ReplicaOf: "127.0.0.1:1",
-		Config: map[string]string{"appendonly": "no"},
+		Config: map[string]string{"appendonly": "no"}, Secret: secret,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Kill() })
-	n := &node{id: id, server: s, client: goredis.NewClient(&goredis.Options{Addr: s.Addr(), MaxRetries: -1, Protocol: 2})}
+	options := &goredis.Options{Addr: s.Addr(), MaxRetries: -1, Protocol: 2}
+	if secret != "" {
+		options.Username, options.Password = redis.SecretUser, secret
+	}
+	n := &node{id: id, server: s, client: goredis.NewClient(options)}
 	t.Cleanup(func() { _ = n.client.Close() })
 	eventually(t, string(id)+" answers", func() bool { return n.client.Ping(context.Background()).Err() == nil })
 	n.status = cluster.NodeStatus{Group: "g", Node: id, Zone: "z", Nodes: 3, Addr: s.Addr(), Socket: filepath.Join(dir, "s"),
