@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy/cluster"
 	"understudy/history"
 )
 
@@ -51,9 +52,9 @@ func TestGapCountsFromTheFaultOnly(t *testing.T) {
 		return history.Op{Kind: history.Set, Outcome: history.OK, Invoked: from * time.Millisecond, Returned: to * time.Millisecond}
 	}
 	ops := []history.Op{at(0, 200), at(210, 220), at(220, 225), at(226, 1000), at(1000, 1010)}
-	before, after := gaps(ops, 230*time.Millisecond)
-	if before != 10 || after != 774 {
-		t.Errorf("gaps %v and %v ms, want 10 before the fault and 774 after it", before, after)
+	before, after, end := gaps(ops, 230*time.Millisecond)
+	if before != 10 || after != 774 || end != time.Second {
+		t.Errorf("gaps %v and %v ms until %v, want 10 before the fault and 774 after it, until 1s", before, after, end)
 	}
 }
 
@@ -68,7 +69,7 @@ func TestReportShowsWhatDidNotHappen(t *testing.T) {
 		t.Errorf("ratio %+v, want 100 from the round in which both happened", got)
 	}
 	var out bytes.Buffer
-	r.print(&out)
+	r.print(&out, allParts())
 	for _, want := range []string{"NOT COUNTED: crash of sentinel, round 2: another primary: not within 15s", "not measured"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report does not say %q:\n%s", want, &out)
@@ -101,4 +102,75 @@ func TestUsageIsThatOfTheProcess(t *testing.T) {
 		}
 	}
 	t.Error("a busy process used no CPU")
+}
+
+func TestStepsOfAFailoverAddUpToTheTimeUntilTheFirstAck(t *testing.T) {
+	fault := time.Unix(100, 0)
+	at := func(ms float64) time.Time { return fault.Add(time.Duration(ms * float64(time.Millisecond))) }
+	events := []cluster.Event{
+		{Name: "following", Epoch: 6, Time: at(0.5)}, // late news of the change before
+		{Name: "primary_lost", Epoch: 6, Time: at(1)},
+		{Name: "lead_vacant", Epoch: 6, Time: at(1.5)},
+		{Name: "lead_vacant", Epoch: 6, Time: at(1.8)},
+		{Name: "not_claiming", Epoch: 6, Time: at(3)},
+		{Name: "claimed", Epoch: 7, Time: at(3.5)},
+		{Name: "serving", Epoch: 7, Time: at(5)},
+		{Name: "following", Epoch: 7, Time: at(9)},
+	}
+	got, err := courseOf(events, fault, at(8)) // acked before the agent had said that it follows
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := course{"detect": 1, "release": 0.5, "elect": 2, "promote": 1.5, "follow": 3, "ack": 0}
+	for name, ms := range want {
+		if got[name] != ms {
+			t.Errorf("%s took %v ms, want %v", name, got[name], ms)
+		}
+	}
+	if got.total() != 8 {
+		t.Errorf("the steps add up to %v ms, want 8", got.total())
+	}
+	if _, err := courseOf(events[:6], fault, at(8)); err == nil || !strings.Contains(err.Error(), "promote") {
+		t.Errorf("a group that has not said that it serves: %v", err)
+	}
+}
+
+func TestQuantileIsByNearestRank(t *testing.T) {
+	var fifty []float64
+	for i := range 50 {
+		fifty = append(fifty, float64(50-i))
+	}
+	for q, want := range map[float64]float64{0.5: 25, 0.9: 45, 0.99: 50, 1: 50, 0: 1} {
+		if got := quantile(fifty, q); got != want {
+			t.Errorf("quantile %v of 1 to 50 is %v, want %v", q, got, want)
+		}
+	}
+}
+
+func TestPagesBlockIsWrittenAnewAndTheRestIsLeftAlone(t *testing.T) {
+	page := "before\n<!-- bench idle -->\nold\n<!-- end of bench idle -->\nafter\n"
+	got, err := replaceBlock(page, "idle", "new\n")
+	if want := "before\n<!-- bench idle -->\nnew\n<!-- end of bench idle -->\nafter\n"; err != nil || got != want {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	if _, err := replaceBlock(page, "soak", "new"); err == nil {
+		t.Error("a page without the block was not noticed")
+	}
+	command := undocumented("go run ./bench -rounds 50 -docs docs/x.md -json=/tmp/y -keep /tmp failover")
+	if want := "go run ./bench -rounds 50 failover"; command != want {
+		t.Errorf("command %q, want %q", command, want)
+	}
+}
+
+func TestPartsAreChosenByName(t *testing.T) {
+	s, err := parse([]string{"-rounds", "7", "throughput", "idle"})
+	if err != nil || len(s.parts) != 2 || s.parts[0].name != "idle" || s.rounds != 7 || s.within != s.parts[0].within+s.parts[1].within {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := parse([]string{"failovers"}); err == nil {
+		t.Error("a part that does not exist was not noticed")
+	}
+	if s, err := parse(nil); err != nil || len(s.parts) != 3 || s.within > 4*time.Minute {
+		t.Errorf("%d parts in %v by default, %v; want 3 within the four minutes that the Makefile promises", len(s.parts), s.within, err)
+	}
 }

@@ -18,6 +18,8 @@ type peer interface {
 	primary(context.Context) (server, error)
 	switchover(context.Context) error
 	heal(context.Context, server) error // brings back what the fault took away, as far as the peer does not
+	// attribute says where the time of a judged event went, as far as the peer tells.
+	attribute(context.Context, *load, *event) error
 }
 
 // server is one redis-server.
@@ -44,32 +46,56 @@ type event struct {
 	Peer  string `json:"peer"`
 	Round int    `json:"round"`
 	judged
-	ChangedMs float64 `json:"changed_ms"` // until the peer named another primary
-	Failed    string  `json:"failed,omitempty"`
+	ChangedMs float64            `json:"changed_ms"`          // until the peer named another primary
+	Steps     course             `json:"steps_ms,omitempty"`  // of a failover of ours
+	Phases    map[string]float64 `json:"phases_ms,omitempty"` // as the group's own record has them
+	Failed    string             `json:"failed,omitempty"`
 }
 
 // measureFailovers lets both peers meet each fault in turn. Only one of them has load at a time.
-func (b *bench) measureFailovers(ctx context.Context, g *group) (err error) {
+func (b *bench) measureFailovers(ctx context.Context) (err error) {
+	if b.report.Floor, err = b.measureFloor(ctx); err != nil {
+		return err
+	}
+	g, err := b.startGroup(ctx, "sync")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.stop()) }()
 	s, err := b.startSentinels(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	for round := range b.rounds {
+		peers := []peer{g, s}
+		if round%b.peerEvery != 0 {
+			peers = peers[:1]
+		}
 		for _, fault := range faults {
-			for _, p := range []peer{g, s} {
-				e := event{Fault: fault, Peer: p.name(), Round: round + 1}
-				err := b.happen(ctx, p, &e)
-				if ctx.Err() != nil {
-					return ctx.Err()
+			for _, p := range peers {
+				if err := b.meet(ctx, p, event{Fault: fault, Peer: p.name(), Round: round + 1}); err != nil {
+					return err
 				}
-				if err != nil {
-					e.Failed = err.Error()
-				}
-				b.report.Events = append(b.report.Events, e)
-				b.say("%s", e.line(b.rounds))
 			}
 		}
+	}
+	return nil
+}
+
+// meet lets a peer meet a fault and keeps what came of it. The error says that nothing can go on.
+func (b *bench) meet(ctx context.Context, p peer, e event) error {
+	err := b.happen(ctx, p, &e)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		e.Failed = err.Error()
+	}
+	b.report.Events = append(b.report.Events, e)
+	b.say("%s", e.line(b.rounds))
+	if g, ok := p.(*group); ok {
+		return g.lost()
 	}
 	return nil
 }
@@ -102,6 +128,9 @@ func (b *bench) happen(ctx context.Context, p peer, e *event) error {
 	now, err := p.primary(ctx)
 	if err == nil {
 		e.judged, err = l.judge(ctx, now)
+	}
+	if err == nil && failed == nil {
+		err = p.attribute(ctx, l, e)
 	}
 	return errors.Join(failed, err, p.heal(ctx, victim))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -41,7 +42,17 @@ type usage struct {
 	resident int64 // bytes
 }
 
-func (b *bench) measureIdle(ctx context.Context, g *group) (*idle, error) {
+func (b *bench) measureIdle(ctx context.Context) (err error) {
+	g, err := b.startGroup(ctx, "sync")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.stop()) }()
+	b.report.Idle, err = b.idleCost(ctx, g)
+	return err
+}
+
+func (b *bench) idleCost(ctx context.Context, g *group) (*idle, error) {
 	b.say("measuring an idle group for %v", idleWindow*idleWindows)
 	if err := pause(ctx, idleSettle); err != nil {
 		return nil, err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +30,7 @@ type load struct {
 	writers []*writer
 	lastAck atomic.Int64  // when, in ns since began
 	fault   time.Duration // when it came; 0: it did not
+	gapEnd  time.Duration // when the longest gap after it ended, once judged
 }
 
 // writer is one of them.
@@ -128,7 +131,7 @@ func (l *load) judge(ctx context.Context, primary server) (judged, error) {
 			j.Error = w.example.Error()
 		}
 	}
-	j.QuietMs, j.GapMs = gaps(all.Ops, l.fault)
+	j.QuietMs, j.GapMs, l.gapEnd = gaps(all.Ops, l.fault)
 	data, err := stored(ctx, primary, all.Ops)
 	if err != nil {
 		return j, err
@@ -141,8 +144,9 @@ func (l *load) judge(ctx context.Context, primary server) (judged, error) {
 	return j, nil
 }
 
-// gaps returns the longest times without an acked write before and after the fault, in ms.
-func gaps(ops []history.Op, fault time.Duration) (before, after float64) {
+// gaps returns the longest times without an acked write before and after the fault, in ms, and when
+// the later one ended.
+func gaps(ops []history.Op, fault time.Duration) (before, after float64, end time.Duration) {
 	var early, late []history.Op
 	for _, o := range ops {
 		switch {
@@ -154,7 +158,27 @@ func gaps(ops []history.Op, fault time.Duration) (before, after float64) {
 	}
 	quiet, _ := history.Gaps(early)
 	gap, _ := history.Gaps(late)
-	return ms(quiet), ms(gap)
+	return ms(quiet), ms(gap), gapEnd(late, gap)
+}
+
+// gapEnd is when a gap of that length between acked writes ended.
+func gapEnd(ops []history.Op, gap time.Duration) time.Duration {
+	var acked []time.Duration
+	first := time.Duration(math.MaxInt64)
+	for _, o := range ops {
+		first = min(first, o.Invoked)
+		if o.Outcome == history.OK {
+			acked = append(acked, o.Returned)
+		}
+	}
+	slices.Sort(acked)
+	for at := first; len(acked) > 0; acked = acked[1:] {
+		if acked[0]-at == gap {
+			return acked[0]
+		}
+		at = acked[0]
+	}
+	return first + gap
 }
 
 // stored reads the keys that were written from a server itself.

@@ -1,6 +1,7 @@
 // Command bench measures Understudy beside its peers on one machine, in one run: how long writers
-// wait when the primary crashes, hangs or is changed on purpose, against Redis Sentinel; what the
-// proxy costs, against a direct connection; and what an idle group costs.
+// wait when the primary crashes, hangs or is changed on purpose, against Redis Sentinel, and where that
+// time goes; what the proxy costs, against a direct connection; and what an idle group costs. Asked for
+// by name, it also wears a group down with a thousand changes of primary, lets it grow, and starves it.
 //
 // It starts everything itself, on free loopback ports in a temporary directory, takes turns so that
 // what else the machine does meets all of them alike, stops by itself, and leaves nothing behind.
@@ -17,6 +18,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,30 +27,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settings are the flags.
+// settings are the flags, and the parts that were asked for.
 type settings struct {
-	understudy, json string
-	rounds, writers  int
-	within           time.Duration
+	understudy, json, keep, docs string
+	rounds, peerEvery, writers   int
+	within                       time.Duration
+	parts                        []part
+	command                      string // as it was typed, for the docs
+}
+
+// part is one thing that can be measured.
+type part struct {
+	name, about string
+	standard    bool          // measured when no part is named
+	within      time.Duration // the time that it may take, by default
+	measure     func(*bench, context.Context) error
+	print       func(*report, io.Writer)
+}
+
+// allParts are in the order in which they are measured: the idle cost comes first, while nothing else
+// of ours runs.
+func allParts() []part {
+	return []part{
+		{"idle", "what a group costs that nobody uses", true, 30 * time.Second, (*bench).measureIdle, (*report).printIdle},
+		{"failover", "crash, hang and switchover beside Redis Sentinel, and where the time goes", true, 130 * time.Second, (*bench).measureFailovers, (*report).printFailovers},
+		{"throughput", "what the proxy costs beside a direct connection", true, 70 * time.Second, (*bench).measureThroughput, (*report).printThroughput},
+	}
 }
 
 func main() {
 	// `go run` may be ended without passing the signal on: then this process ends in order, too.
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
-	var s settings
-	flag.StringVar(&s.understudy, "understudy", "", "path of the program to measure; empty: build it from ./cmd/understudy")
-	flag.StringVar(&s.json, "json", "", "file that the figures are written to")
-	flag.IntVar(&s.rounds, "rounds", 5, "how often each thing is measured")
-	flag.IntVar(&s.writers, "writers", 4, "writers during the failovers; each writes as fast as it is answered")
-	flag.DurationVar(&s.within, "within", 230*time.Second, "the time that all may take; what is not measured by then is reported as missing")
-	flag.Parse()
-	if flag.NArg() > 0 || s.rounds < 1 || s.writers < 1 {
-		fmt.Fprintln(os.Stderr, "bench: no arguments, at least one round and one writer; see -help")
+	s, err := parse(os.Args[1:])
+	if err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
 		os.Exit(2)
 	}
 	logging.Disable() // the client library would print every connection that a fault cuts
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, s, os.Stdout, os.Stderr)
+	err = run(ctx, s, os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -55,13 +75,70 @@ func main() {
 	}
 }
 
+// parse reads the command line: flags, then names of parts.
+func parse(args []string) (settings, error) {
+	s := settings{command: strings.Join(append([]string{"go run ./bench"}, args...), " ")}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&s.understudy, "understudy", "", "path of the program to measure; empty: build it from ./cmd/understudy")
+	flags.StringVar(&s.json, "json", "", "file that the figures are written to")
+	flags.StringVar(&s.docs, "docs", "", "page whose generated blocks are written anew with what was measured (docs/failover-times.md)")
+	flags.StringVar(&s.keep, "keep", "", "existing directory in which the logs and the data of all processes are left; empty: they are removed")
+	flags.IntVar(&s.rounds, "rounds", 5, "how often each thing is measured")
+	flags.IntVar(&s.peerEvery, "peer-every", 1, "Redis Sentinel takes part in every so many rounds: it is slow")
+	flags.IntVar(&s.writers, "writers", 4, "writers during the failovers; each writes as fast as it is answered")
+	flags.DurationVar(&s.within, "within", 0, "the time that all may take; what is not measured by then is reported as missing; 0: the sum of what the parts take by default")
+	flags.Usage = func() { explain(flags) }
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	if s.rounds < 1 || s.writers < 1 || s.peerEvery < 1 {
+		return s, errors.New("at least one round and one writer, and a peer in every first round or more; see -help")
+	}
+	return s, s.choose(flags.Args())
+}
+
+func explain(flags *flag.FlagSet) {
+	w := flags.Output()
+	fmt.Fprintln(w, "usage: bench [flags] [part…]")
+	for _, p := range allParts() {
+		mark := ""
+		if p.standard {
+			mark = "; by default"
+		}
+		fmt.Fprintf(w, "  %-12s %s (%v%s)\n", p.name, p.about, p.within, mark)
+	}
+	flags.PrintDefaults()
+}
+
+// choose takes the named parts, or the standard ones.
+func (s *settings) choose(names []string) error {
+	var sum time.Duration
+	for _, p := range allParts() {
+		if len(names) == 0 && p.standard || slices.Contains(names, p.name) {
+			s.parts = append(s.parts, p)
+			sum += p.within
+		}
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(s.parts, func(p part) bool { return p.name == name }) {
+			return fmt.Errorf("there is no part %q; see -help", name)
+		}
+	}
+	if s.within == 0 {
+		s.within = sum
+	}
+	return nil
+}
+
 // run measures within a temporary directory and prints what it found, also when it was cut short.
 func run(ctx context.Context, s settings, stdout, progress io.Writer) (err error) {
-	dir, err := os.MkdirTemp("", "understudy-bench-")
+	dir, err := os.MkdirTemp(s.keep, "understudy-bench-")
 	if err != nil {
 		return fmt.Errorf("a temporary directory: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if s.keep == "" {
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
 	b, err := prepare(ctx, s, dir, progress)
 	if err != nil {
 		return err
@@ -71,12 +148,15 @@ func run(ctx context.Context, s settings, stdout, progress io.Writer) (err error
 	defer cancel()
 	err = b.measure(limited)
 	b.report.Machine.finish()
-	b.report.print(stdout)
+	b.report.print(stdout, s.parts)
 	if s.json != "" {
 		err = errors.Join(err, b.report.write(s.json))
 	}
-	if err == nil && ctx.Err() != nil {
-		err = errors.New("interrupted: what is printed is not complete")
+	if ctx.Err() != nil {
+		return errors.Join(err, errors.New("interrupted: what is printed is not complete"))
+	}
+	if s.docs != "" {
+		err = errors.Join(err, b.report.document(s.docs, s))
 	}
 	return err
 }
@@ -88,6 +168,7 @@ type bench struct {
 	tools    tools
 	progress io.Writer
 	report   report
+	groups   int // started so far: each has a directory of its own
 }
 
 // tools are the programs that a run needs.
@@ -110,39 +191,25 @@ func prepare(ctx context.Context, s settings, dir string, progress io.Writer) (*
 		}
 	}
 	b.report.Machine, err = thisMachine(ctx, b.tools.server)
-	b.report.Rounds, b.report.Writers = s.rounds, s.writers
+	b.report.Command, b.report.Rounds, b.report.Writers = s.command, s.rounds, s.writers
 	return b, err
 }
 
-// measure runs the three parts. The idle cost comes first, while nothing else of ours runs.
-func (b *bench) measure(ctx context.Context) (err error) {
+// measure runs the parts, one after the other. A part that failed does not keep the next from being
+// measured.
+func (b *bench) measure(ctx context.Context) error {
 	began := time.Now()
 	defer func() { b.report.Seconds = time.Since(began).Seconds() }()
-	syncGroup, err := b.startGroup(ctx, "sync")
-	if err != nil {
-		return err
+	var errs []error
+	for _, p := range b.parts {
+		if ctx.Err() != nil {
+			break
+		}
+		if err := p.measure(b, ctx); err != nil && ctx.Err() == nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
 	}
-	defer func() { err = errors.Join(err, syncGroup.stop()) }()
-	if b.report.Idle, err = b.measureIdle(ctx, syncGroup); err != nil {
-		return unlessOver(ctx, err)
-	}
-	if err := b.measureFailovers(ctx, syncGroup); err != nil {
-		return unlessOver(ctx, err)
-	}
-	asyncGroup, err := b.startGroup(ctx, "async")
-	if err != nil {
-		return unlessOver(ctx, err)
-	}
-	defer func() { err = errors.Join(err, asyncGroup.stop()) }()
-	return unlessOver(ctx, b.measureThroughput(ctx, syncGroup, asyncGroup))
-}
-
-// unlessOver is nil when the time is over: the report shows what is missing.
-func unlessOver(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return errors.Join(errs...)
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }

@@ -41,6 +41,14 @@ func start(dir, name, path string, args ...string) (*process, error) {
 	return p, nil
 }
 
+// writeFile writes a file of a directory that it makes.
+func writeFile(dir, name, text string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)
+}
+
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
 func (p *process) running() bool {
@@ -79,9 +87,14 @@ func (p *process) lastWords() string {
 
 // await asks until done says yes. The error says what was waited for and why it was not there.
 func await(ctx context.Context, what string, within time.Duration, done func() error) error {
+	return awaitEach(ctx, 20*time.Millisecond, what, within, done)
+}
+
+// awaitEach is await that asks as often as it is told.
+func awaitEach(ctx context.Context, every time.Duration, what string, within time.Duration, done func() error) error {
 	bound, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		err := done()

@@ -17,11 +17,13 @@ import (
 
 // report is everything that a run found.
 type report struct {
+	Command  string     `json:"command"`
 	Machine  machine    `json:"machine"`
 	Rounds   int        `json:"rounds"`
 	Writers  int        `json:"writers"`
 	Seconds  float64    `json:"seconds"`
 	Events   []event    `json:"events"`
+	Floor    *floor     `json:"floor"`
 	Contests []*contest `json:"throughput"`
 	Idle     *idle      `json:"idle"`
 }
@@ -104,46 +106,98 @@ func (s spread) format(digits int) string {
 	return fmt.Sprintf("%.*f (%.*f–%.*f)", digits, s.Median, digits, s.Min, digits, s.Max)
 }
 
-func (r *report) print(w io.Writer) {
+// print shows the parts that were asked for.
+func (r *report) print(w io.Writer, parts []part) {
+	fmt.Fprintln(w)
+	r.printMachine(w)
+	for _, p := range parts {
+		p.print(r, w)
+	}
+}
+
+func (r *report) printMachine(w io.Writer) {
 	m := r.Machine
-	fmt.Fprintf(w, "\n%d cores (%s), Linux %s, Redis %s, %s, load %s before and %s after; %.0f s\n", m.Cores, m.CPU, m.Kernel, m.Redis, m.Go, m.LoadBefore, m.LoadAfter, r.Seconds)
-	fmt.Fprintf(w, "Median (min–max) of %d rounds; in a round all take turns, and ratios are taken round by round.\n", r.Rounds)
-	r.printFailovers(w)
-	r.printThroughput(w)
-	r.printIdle(w)
+	fmt.Fprintf(w, "%d cores (%s), Linux %s, Redis %s, %s, load average %s before and %s after; %.0f s\n", m.Cores, m.CPU, m.Kernel, m.Redis, m.Go, m.LoadBefore, m.LoadAfter, r.Seconds)
 }
 
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 3, ' ', 0) }
 
+// gapGoals are the goals for the longest gap between acked writes at p99, in ms.
+var gapGoals = map[string]float64{"crash": 50, "hang": 500, "switchover": 10}
+
 func (r *report) printFailovers(w io.Writer) {
-	fmt.Fprintf(w, "\nFAILOVER: %d writers, closed loop, go-redis with its default retries\n", r.Writers)
+	fmt.Fprintf(w, "\nFAILOVER: %d writers, closed loop, go-redis with its default retries; %d rounds, in which all take turns\n", r.Writers, r.Rounds)
 	t := table(w)
-	fmt.Fprintln(t, "fault\tpeer\tlongest gap between acked writes, ms\tbefore the fault\terrors\tunknown\tacked writes lost\tof acked\tn")
+	fmt.Fprintln(t, "fault\tpeer\tlongest gap between acked writes, ms: p50\tp99\tmax\tgoal (p99)\tbefore the fault: p50\tp99\terrors\tunknown\tlost\tof acked writes\tn")
 	for _, fault := range faults {
 		for _, peer := range []string{"understudy", "sentinel"} {
-			some := r.eventsOf(fault, peer)
-			field := func(digits int, of func(event) float64) string { return spreadOf(each(some, of)).format(digits) }
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", fault, peer,
-				field(1, func(e event) float64 { return e.GapMs }),
-				field(1, func(e event) float64 { return e.QuietMs }),
-				field(0, func(e event) float64 { return float64(e.Errors) }),
-				field(0, func(e event) float64 { return float64(e.Unknown) }),
-				field(0, func(e event) float64 { return float64(e.Lost) }),
-				field(0, func(e event) float64 { return float64(e.Acked) }), len(some))
+			r.printPeer(t, fault, peer)
 		}
-		fmt.Fprintf(t, "\tsentinel ÷ understudy\t%s\t\t\t\t\t\t\n", spreadOf(r.gapRatios(fault)).format(1))
+		fmt.Fprintf(t, "\tsentinel ÷ understudy, by round\t%s\t\t\t\t\t\t\t\t\t\t\n", spreadOf(r.gapRatios(fault)).format(1))
 	}
 	_ = t.Flush()
 	fmt.Fprintln(w, `Understudy: durability sync, profile fast. Sentinel: down-after 1000 ms, three sentinels, and a client that
 follows them; its switchover is SENTINEL FAILOVER, during which the old primary goes on acking what is then lost.
 Before the fault: the longest gap in the half second before it, which is what the machine does by itself.
 Errors: operations that failed in spite of the client's retries; unknown: those of them that were neither refused
-nor unable to connect. Lost: acked, and absent from the new primary's data. Counts are for one event.`)
+nor unable to connect. Lost: acked, and absent from the new primary's data. Counts are for all events together.
+p99 is by nearest rank: of fewer than 100 events it is the largest.`)
 	for _, e := range r.Events {
 		if e.Failed != "" {
 			fmt.Fprintf(w, "NOT COUNTED: %s of %s, round %d: %s\n", e.Fault, e.Peer, e.Round, e.Failed)
 		}
 	}
+	r.printWaterfall(w, "crash")
+	r.printWaterfall(w, "hang")
+	explainSteps(w, r.Floor)
+	r.printPhases(w)
+}
+
+func (r *report) printPeer(w io.Writer, fault, peer string) {
+	some := r.eventsOf(fault, peer)
+	if len(some) == 0 {
+		fmt.Fprintf(w, "%s\t%s\tnot measured\t\t\t\t\t\t\t\t\t\t0\n", fault, peer)
+		return
+	}
+	gap := each(some, func(e event) float64 { return e.GapMs })
+	quiet := each(some, func(e event) float64 { return e.QuietMs })
+	goal := ""
+	if peer == "understudy" {
+		goal = fmt.Sprintf("%.0f: %s", gapGoals[fault], met(quantile(gap, 0.99), gapGoals[fault]))
+	}
+	sum := judged{}
+	for _, e := range some {
+		sum.Errors, sum.Unknown, sum.Lost, sum.Acked = sum.Errors+e.Errors, sum.Unknown+e.Unknown, sum.Lost+e.Lost, sum.Acked+e.Acked
+	}
+	fmt.Fprintf(w, "%s\t%s\t%.1f\t%.1f\t%.1f\t%s\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t%d\n", fault, peer,
+		quantile(gap, 0.5), quantile(gap, 0.99), quantile(gap, 1), goal,
+		quantile(quiet, 0.5), quantile(quiet, 0.99), sum.Errors, sum.Unknown, sum.Lost, sum.Acked, len(some))
+}
+
+// printPhases shows the phases that the group itself keeps with each change of primary.
+func (r *report) printPhases(w io.Writer) {
+	fmt.Fprintln(w, "\nPHASES, as the group's own history has them (phases_ms), p50 and p99 in ms")
+	t := table(w)
+	fmt.Fprintln(t, "fault\tn\tdetect\tfence\tpause\telect\tpromote\troute")
+	for _, fault := range faults {
+		some := r.eventsOf(fault, "understudy")
+		fmt.Fprintf(t, "%s\t%d", fault, len(some))
+		for _, phase := range []string{"detect", "fence", "pause", "elect", "promote", "route"} {
+			var values []float64
+			for _, e := range some {
+				if v, ok := e.Phases[phase]; ok {
+					values = append(values, v)
+				}
+			}
+			if len(values) == 0 {
+				fmt.Fprint(t, "\t-")
+				continue
+			}
+			fmt.Fprintf(t, "\t%.1f, %.1f", quantile(values, 0.5), quantile(values, 0.99))
+		}
+		fmt.Fprintln(t)
+	}
+	_ = t.Flush()
 }
 
 func each[T any](all []T, of func(T) float64) []float64 {

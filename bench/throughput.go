@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -61,7 +62,21 @@ type contest struct {
 
 // measureThroughput takes turns between the lanes, so that each figure has its partner a moment
 // apart. Both groups run all the time; the direct lane is the primary of the async group.
-func (b *bench) measureThroughput(ctx context.Context, syncGroup, asyncGroup *group) error {
+func (b *bench) measureThroughput(ctx context.Context) (err error) {
+	syncGroup, err := b.startGroup(ctx, "sync")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, syncGroup.stop()) }()
+	asyncGroup, err := b.startGroup(ctx, "async")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, asyncGroup.stop()) }()
+	return b.contests(ctx, syncGroup, asyncGroup)
+}
+
+func (b *bench) contests(ctx context.Context, syncGroup, asyncGroup *group) error {
 	addrs := map[string]string{laneAsync: asyncGroup.endpoints.Primary, laneSync: syncGroup.endpoints.Primary}
 	if err := syncGroup.ready(ctx); err != nil {
 		return err

@@ -22,6 +22,7 @@ type group struct {
 	tool      string // path of understudy
 	data      string
 	endpoints cluster.Endpoints
+	timeline  *timeline
 }
 
 // readyWithin bounds the start of a group, and the return of a node after a fault: far more than
