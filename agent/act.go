@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,15 +19,28 @@ import (
 // an action never outlives the right under which it was decided.
 func (a *Agent) callTimeout() time.Duration { return a.opts.Profile.TTL / 2 }
 
+// doing is an action with what the loop knew when it was decided.
+type doing struct {
+	failover.Action
+	server  server
+	end     logEnd
+	planned bool // a switchover: the clients know
+	users   bool // redis-server has a user of an epoch
+}
+
 // act carries one action out in the background; its Result comes back through the inbox.
 func (a *Agent) act(ctx context.Context, action failover.Action) {
-	server := a.server
+	d := doing{action, a.server, a.end, a.out.Status.Pausing, a.access.User != ""}
 	a.goDo(func() {
-		r := failover.Result{ID: action.ID, Kind: action.Kind, Outcome: failover.OutcomeOK}
+		m := resultMsg{Result: failover.Result{ID: action.ID, Kind: action.Kind, Outcome: failover.OutcomeOK}, action: action}
 		bound, cancel := context.WithTimeout(ctx, a.callTimeout()+action.For)
+		if action.Kind == failover.ActSave {
+			bound, cancel = context.WithTimeout(ctx, saveWithin)
+		}
 		defer cancel()
 		a.failpoint("before", action)
-		if err := a.carryOut(bound, ctx, action, server, &r); err != nil && r.Outcome == failover.OutcomeOK {
+		r := &m.Result
+		if err := a.carryOut(bound, ctx, d, &m); err != nil && r.Outcome == failover.OutcomeOK {
 			r.Outcome, r.Detail = failover.OutcomeFailed, err.Error()
 		}
 		a.failpoint("after", action)
@@ -34,56 +48,67 @@ func (a *Agent) act(ctx context.Context, action failover.Action) {
 		if r.Outcome != failover.OutcomeOK {
 			a.log.Debug("action failed", "action", action.Kind.String(), "outcome", r.Outcome.String(), "detail", r.Detail)
 		}
-		a.tell(ctx, resultMsg{r, action.Lead})
+		a.tell(ctx, m)
 	})
 }
 
-func (a *Agent) carryOut(ctx, life context.Context, action failover.Action, server *redis.Server, r *failover.Result) error {
-	switch action.Kind {
+func (a *Agent) carryOut(ctx, life context.Context, d doing, m *resultMsg) error {
+	switch d.Kind {
 	case failover.ActStart:
 		return a.start(life)
 	case failover.ActKill:
-		if server == nil {
+		if d.server == nil {
 			return nil
 		}
-		return server.Kill()
+		return d.server.Kill()
 	case failover.ActSwap:
-		return a.swap(ctx, life, action, r)
+		return a.swap(ctx, life, d.Action, &m.Result)
 	case failover.ActAsk:
-		return a.askAll(ctx, life, action)
+		return a.askAll(ctx, life, d.Action)
+	case failover.ActPledge:
+		return a.pledgePeers(ctx, d.Action)
 	case failover.ActPersist:
-		if err := a.disk.writeSeen(action.Epoch); err != nil {
-			return err
-		}
-		a.tell(life, seenMsg(action.Epoch))
-		return nil
+		return a.disk.keep(kept{Epoch: d.Epoch, Revoked: d.Revoked, Lead: d.Lead})
 	}
-	c, err := redis.Dial(ctx, a.socket())
+	c, err := a.login().Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	switch action.Kind {
+	switch d.Kind {
 	case failover.ActFollow:
-		return a.followNode(ctx, c, action.Node)
+		return a.followNode(ctx, c, d.Node)
 	case failover.ActRevoke:
-		return a.revoke(ctx, c, action, r)
+		return a.revoke(ctx, life, c, d, &m.Result)
 	case failover.ActPromote:
-		rep, err := c.Promote(ctx)
-		r.Position, r.Prev = rep.Position, rep.Prev
-		if err == nil {
-			if err := a.runs.promoted(server); err != nil { // costs a restart its ease, not this promotion
-				a.log.Warn("the next start will take the data set for short", "error", err)
-			}
-		}
-		return err
+		return a.promote(ctx, c, d, m)
 	case failover.ActPause:
-		return a.pause(ctx, c, action, r)
+		return a.pause(ctx, c, d.Action, &m.Result)
 	case failover.ActResume:
 		return c.ResumeWrites(ctx)
+	case failover.ActSave:
+		return a.save(ctx, c, d, &m.Result)
 	default:
-		panic(fmt.Sprintf("agent: unknown action %v", action.Kind))
+		panic(fmt.Sprintf("agent: unknown action %v", d.Kind))
 	}
+}
+
+// promote makes redis-server a primary, with a user of its own for the epoch's clients.
+func (a *Agent) promote(ctx context.Context, c *redis.Control, d doing, m *resultMsg) error {
+	changes, err := a.runs.promotes()
+	if err != nil {
+		return fmt.Errorf("note the promotion: %w", err)
+	}
+	access := cluster.Access{User: redis.EpochUser(d.Epoch), Password: rand.Text()}
+	rep, err := c.PromoteFor(ctx, access)
+	m.Position, m.Prev, m.access = rep.Position, rep.Prev, access
+	if err != nil {
+		return err
+	}
+	if err := a.runs.promoted(changes); err != nil { // costs a restart its ease, not this promotion
+		a.log.Warn("the next start will take the data set for short", "error", err)
+	}
+	return nil
 }
 
 // askAll asks the others and, when the question is whether the holder is silent, reads the store.
@@ -101,37 +126,6 @@ func (a *Agent) askAll(ctx, life context.Context, action failover.Action) error 
 	}
 	a.tell(life, reportsMsg{reports: a.askPeers(ctx, action.Epoch, action.For, action.Node)})
 	return <-read
-}
-
-// start spawns redis-server as a replica of nobody.
-func (a *Agent) start(life context.Context) error {
-	port, err := a.disk.port(a.opts.Host, a.port)
-	if err != nil {
-		return err
-	}
-	data := a.disk.hasData()
-	short, err := a.runs.begin(data)
-	if err != nil {
-		return err
-	}
-	s, err := redis.Start(redis.ServerOptions{
-		Binary: a.opts.Binary, Dir: a.disk.redisDir(), Host: a.opts.Host, Port: port, Socket: a.socket(),
-		ReplicaOf: a.hole.Addr(), Config: a.opts.Config, Guarded: a.opts.Fencer != nil, Logger: a.log,
-	})
-	if err != nil {
-		return err
-	}
-	a.guard(func(f *redis.Fencer) error { return f.Guard(s.PID()) })
-	a.runs.started(s)
-	a.inbox <- startedMsg{server: s, intact: data && !short, short: short} // never lost: a server that nobody knows would never be stopped
-	a.goDo(func() {
-		select {
-		case <-s.Exited():
-			a.tell(life, exitMsg{s})
-		case <-life.Done():
-		}
-	})
-	return nil
 }
 
 func (a *Agent) guard(f func(*redis.Fencer) error) {
@@ -166,29 +160,6 @@ func (a *Agent) fenceDeadline() {
 	a.guard(func(f *redis.Fencer) error { return f.Until(pid, d) })
 }
 
-func (a *Agent) started(m startedMsg) {
-	a.server, a.fencedAt, a.inOrder = m.server, 0, false
-	a.boots++
-	_, port, _ := net.SplitHostPort(m.server.Addr())
-	a.port, _ = strconv.Atoi(port)
-	seen := a.in.Local.Seen
-	a.in.Local = failover.Local{
-		Process: failover.ProcessRunning, Seen: seen, Intact: m.intact, Short: m.short, Role: cluster.RoleReplica,
-		Boot: fmt.Sprintf("%d-%d-%d", time.Now().UnixNano(), m.server.PID(), a.boots),
-	}
-	a.probeAt = 0
-}
-
-func (a *Agent) exited(m exitMsg) {
-	if m.server != a.server {
-		return
-	}
-	a.guard(func(f *redis.Fencer) error { return f.Release(m.server.PID()) })
-	a.server, a.inOrder = nil, m.server.InOrder()
-	l := &a.in.Local
-	l.Process, l.Exit, l.Role, l.LinkUp = failover.ProcessNone, m.server.Reason(), cluster.RoleReplica, false
-}
-
 // swap changes the lead. After a refusal it reads the record, so that the machine knows why.
 func (a *Agent) swap(ctx, life context.Context, action failover.Action, r *failover.Result) error {
 	value, err := json.Marshal(action.Lead)
@@ -220,36 +191,69 @@ func (a *Agent) followNode(ctx context.Context, c *redis.Control, node cluster.N
 	if p.Addr == "" {
 		return fmt.Errorf("%s does not say where its redis-server listens", node)
 	}
+	if err := a.runs.follows(); err != nil {
+		return fmt.Errorf("note that the data set becomes %s's: %w", node, err)
+	}
 	return c.Follow(ctx, p.Addr)
 }
 
 // revoke lets go of the primary for good: first it reads what that had already sent.
-func (a *Agent) revoke(ctx context.Context, c *redis.Control, action failover.Action, r *failover.Result) error {
+func (a *Agent) revoke(ctx, life context.Context, c *redis.Control, d doing, r *failover.Result) error {
 	rep, err := c.Replication(ctx)
 	if err != nil {
 		return err
 	}
 	r.Damaged = rep.SyncInProgress
-	until := a.opts.Clock() + action.For
+	until := a.opts.Clock() + d.For
 	for rep.Role == cluster.RoleReplica && rep.LinkUp && a.opts.Clock() < until {
 		if rep, err = c.Replication(ctx); err != nil {
 			return err
 		}
 		pause(ctx, 500*time.Microsecond)
 	}
-	if err := c.Follow(ctx, a.hole.Addr()); err != nil {
+	if rep.Role == cluster.RolePrimary {
+		err = c.Demote(ctx, a.hole.Addr())
+	} else {
+		err = c.Follow(ctx, a.hole.Addr())
+	}
+	if err == nil && (rep.Role == cluster.RolePrimary || d.users) {
+		err = a.dismiss(ctx, life, c, d)
+	}
+	if err != nil {
 		return err
 	}
-	if rep.Role == cluster.RolePrimary {
-		// Writes held by a pause are let go now: they get -READONLY, were not executed, and are
-		// replayed elsewhere.
-		if err := c.ResumeWrites(ctx); err != nil {
-			return err
-		}
-	}
 	rep, err = c.Replication(ctx)
-	r.Position, r.Prev = rep.Position, rep.Prev
+	r.Position, r.Prev = d.end.known(rep.Position, rep.Prev)
 	return err
+}
+
+// dismiss ends the clients' connections to a server that was demoted: what they would read is old. In a
+// switchover they know, and what they have sent before they knew is still on its way: it is refused first,
+// so that nobody is in doubt about it.
+func (a *Agent) dismiss(ctx, life context.Context, c *redis.Control, d doing) error {
+	if !d.planned {
+		a.dropControl() // it is one of them
+		return c.Dismiss(ctx)
+	}
+	promotions := a.promotions.Load()
+	a.goDo(func() {
+		pause(life, a.opts.Profile.Drain)
+		bound, cancel := context.WithTimeout(life, a.callTimeout())
+		defer cancel()
+		c, err := a.login().Dial(bound)
+		if err == nil {
+			defer c.Close()
+			if a.promotions.Load() != promotions {
+				return // they are the clients of a new epoch
+			}
+			a.dropControl()
+			err = c.Dismiss(bound)
+		}
+		if err != nil {
+			a.log.Warn("clients are still connected to the demoted server", "error", err)
+		}
+	})
+	return nil
 }
 
 // pause stops writes and waits until the node has every byte.
@@ -288,3 +292,12 @@ func pause(ctx context.Context, d time.Duration) {
 func (a *Agent) addr() string { return net.JoinHostPort(a.opts.Host, strconv.Itoa(a.port)) }
 
 func (a *Agent) socket() string { return a.opts.Socket }
+
+// login is how redis-server is reached, and as whom.
+func (a *Agent) login() redis.Login {
+	l := redis.Login{Socket: a.socket()}
+	if a.opts.Secret != "" {
+		l.User, l.Password = redis.SecretUser, a.opts.Secret
+	}
+	return l
+}

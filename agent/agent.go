@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ type Agent struct {
 	hole    *redis.BlackHole
 	disk    disk
 	runs    *runs
+	lost    *lost
 	port    int
 
 	inbox      chan any      // everything that the loop reacts to
@@ -32,8 +34,14 @@ type Agent struct {
 	// Owned by the loop.
 	in         failover.Input
 	out        failover.Output
-	server     *redis.Server
-	inOrder    bool // the last server has ended, in order
+	server     server
+	end        logEnd
+	access     cluster.Access // of the clients of this node's epoch, while it is promoted
+	backstop   backstop
+	noting     bool             // that the data set is whole is on its way to the disk
+	syncFrom   cluster.Position // where a full sync was last seen to begin
+	lookedAt   time.Duration    // when the log's end was last kept
+	inOrder    bool             // the last server has ended, in order
 	boots      int
 	probing    bool
 	probeAt    time.Duration
@@ -46,6 +54,8 @@ type Agent struct {
 	lastSent   time.Duration
 	fencedAt   time.Duration
 	lag        lag
+
+	promotions atomic.Int64 // of this node's servers, so far
 
 	peers     peers
 	controlMu sync.Mutex
@@ -66,14 +76,15 @@ type view struct {
 	report  failover.Report
 	lead    cluster.Lead
 	store   failover.StoreView
-	server  *redis.Server
+	server  server
 }
 
 // The messages of the inbox.
 type (
 	resultMsg struct {
 		failover.Result
-		lead cluster.Lead // what a swap wrote
+		action failover.Action
+		access cluster.Access // what a promotion made
 	}
 	storeMsg struct {
 		failover.StoreView
@@ -88,12 +99,11 @@ type (
 		answer  chan failover.Reply
 	}
 	startedMsg struct {
-		server *redis.Server
-		intact bool
-		short  bool
+		server server
+		worth  worth
+		boot   string // names the run; "": one is made up
 	}
-	exitMsg struct{ server *redis.Server }
-	seenMsg cluster.Epoch
+	exitMsg struct{ server server }
 )
 
 // New prepares an Agent. Errors name the option or the file that is wrong.
@@ -105,12 +115,16 @@ func New(opts Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	lost, err := openLost(opts)
+	if err != nil {
+		return nil, fmt.Errorf("agent %s: %w", opts.Self.Node, err)
+	}
 	hole, err := redis.NewBlackHole()
 	if err != nil {
 		return nil, fmt.Errorf("agent %s: reserve a port: %w", opts.Self.Node, err)
 	}
 	a := &Agent{
-		opts: opts, disk: d, runs: openRuns(opts.Dir, opts.BootIDFile), hole: hole, port: opts.Port,
+		opts: opts, disk: d, runs: openRuns(opts.Dir, opts.BootIDFile), lost: lost, hole: hole, port: opts.Port,
 		log:     opts.Logger.With("component", "agent", "node", string(opts.Self.Node)),
 		metrics: newMetrics(opts.Metrics, opts.Group, opts.Self.Node),
 		machine: failover.New(failover.Config{
@@ -123,7 +137,8 @@ func New(opts Options) (*Agent, error) {
 		peers:   peers{addrs: map[string]cluster.NodeID{}},
 	}
 	a.in.Peers = map[cluster.NodeID]failover.Report{}
-	a.in.Local.Seen = d.seen
+	l := &a.in.Local
+	l.Seen, l.Revoked, l.Kept = d.kept.Epoch, d.kept.Revoked, d.kept.Lead
 	// The first version is of the time: a poll that goes on after a restart must see a change.
 	a.view.Store(&view{version: uint64(time.Now().UnixNano()), status: cluster.NodeStatus{Group: opts.Group, Node: opts.Self.Node, Zone: opts.Self.Zone,
 		State: cluster.StateDown, Role: cluster.RoleReplica, Durability: opts.Durability}})
@@ -227,10 +242,12 @@ func (a *Agent) drain() {
 
 // stopServer ends redis-server, and notes it when that was in order.
 func (a *Agent) stopServer() error {
+	at := cluster.Position{}
 	if a.server != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		defer a.guard(func(f *redis.Fencer) error { return f.Release(a.server.PID()) })
+		at = a.lastPosition(ctx)
 		if err := a.server.Terminate(ctx); err != nil {
 			a.log.Warn("redis-server did not stop in time", "error", err)
 			return a.server.Kill()
@@ -240,7 +257,32 @@ func (a *Agent) stopServer() error {
 	if !a.inOrder {
 		return nil
 	}
-	return a.runs.stopped()
+	return a.runs.stopped(at)
+}
+
+// lastPosition has redis-server follow nobody, so that its log ends, and returns where. It is empty when
+// that cannot be told, or when the data set is not whole.
+func (a *Agent) lastPosition(ctx context.Context) cluster.Position {
+	ctx, cancel := context.WithTimeout(ctx, a.callTimeout()/2)
+	defer cancel()
+	c, err := a.login().Dial(ctx)
+	if err != nil {
+		return cluster.Position{}
+	}
+	defer c.Close()
+	r, err := c.Replication(ctx)
+	whole := !a.in.Local.Damaged && !r.SyncInProgress && !r.Loading
+	if err == nil {
+		err = c.Follow(ctx, a.hole.Addr())
+	}
+	if err == nil {
+		r, err = c.Replication(ctx)
+	}
+	if err != nil || !whole {
+		return cluster.Position{}
+	}
+	at, _ := a.end.known(r.Position, r.Prev)
+	return at
 }
 
 // goDo runs work whose end Run waits for.
@@ -283,13 +325,10 @@ func (a *Agent) excuse(late time.Duration) {
 
 // takeMore takes what else is there, so that one step sees it all.
 func (a *Agent) takeMore(ctx context.Context) {
-	for {
+	for a.in.Request == nil { // one request a step
 		select {
 		case msg := <-a.inbox:
 			a.take(ctx, msg)
-			if a.in.Request != nil {
-				return // one request a step
-			}
 		default:
 			return
 		}
@@ -328,8 +367,10 @@ func (a *Agent) take(ctx context.Context, msg any) {
 		a.started(m)
 	case exitMsg:
 		a.exited(m)
-	case seenMsg:
-		a.in.Local.Seen = max(a.in.Local.Seen, cluster.Epoch(m))
+	case backstopMsg:
+		a.backstopChanged(m)
+	case notedMsg:
+		a.noting = false
 	case probeMsg:
 		a.probed(ctx, m)
 	case settledMsg:
@@ -345,14 +386,38 @@ func (a *Agent) ended(m resultMsg) {
 	switch m.Kind {
 	case failover.ActSwap:
 		if m.Outcome == failover.OutcomeOK {
-			a.sawStore(failover.StoreView{Known: true, Lead: m.lead, Revision: m.Revision, SeenAt: a.opts.Clock()}, 0)
+			a.sawStore(failover.StoreView{Known: true, Lead: m.action.Lead, Revision: m.Revision, SeenAt: a.opts.Clock()}, 0)
 		}
-	case failover.ActAsk, failover.ActPersist:
+	case failover.ActPersist:
+		if m.Outcome == failover.OutcomeOK {
+			l := &a.in.Local
+			l.Seen, l.Revoked, l.Kept = max(l.Seen, m.action.Epoch), max(l.Revoked, m.action.Revoked), m.action.Lead
+		}
+	case failover.ActAsk, failover.ActPledge:
 	default:
+		a.changedServer(m)
 		// redis-server was changed: what an older probe says is void, and the machine waits for a
 		// newer one.
 		a.probeAt, a.changedAt = 0, a.opts.Clock()
 	}
+}
+
+// changedServer takes the end of a change that was made to redis-server.
+func (a *Agent) changedServer(m resultMsg) {
+	if m.Outcome != failover.OutcomeOK {
+		return
+	}
+	switch m.Kind {
+	case failover.ActFollow:
+		a.end.moved = true
+	case failover.ActPromote:
+		a.end.moved = true
+		a.access, a.backstop = m.access, backstop{}
+		a.promotions.Add(1)
+	case failover.ActRevoke:
+		a.access = cluster.Access{}
+	}
+	a.in.Local.Last = a.end.lastKnown()
 }
 
 func (a *Agent) sawStore(v failover.StoreView, sent time.Duration) {
@@ -389,6 +454,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.in.Results, a.in.Request = nil, nil
 	a.publish() // first: a permit that ended must be known before anything else takes its time
 	a.fenceDeadline()
+	a.keepBackstop(ctx)
 	for _, action := range a.out.Actions {
 		a.act(ctx, action)
 	}
@@ -411,8 +477,10 @@ func (a *Agent) step(ctx context.Context) {
 func (a *Agent) publish() {
 	s := a.out.Status
 	s.AgentPID = os.Getpid()
+	s.Lost = a.lost.all()
 	if a.server != nil {
-		s.PID, s.Addr, s.Socket = a.server.PID(), a.addr(), a.socket()
+		s.PID, s.Addr, s.Socket = a.server.PID(), a.server.Addr(), a.socket()
+		s.Access, s.Fences = a.accessFor(s.Leads), a.fences()
 	}
 	if !s.Leads && a.server != nil {
 		bytes, age := a.lag.behind(a.in.Local.At, a.in.Local.Position)
@@ -457,6 +525,7 @@ func changed(old, next *view) bool {
 func sameStatus(x, y cluster.NodeStatus) bool {
 	return x.Leads == y.Leads && x.Epoch == y.Epoch && x.Pausing == y.Pausing && x.Role == y.Role &&
 		x.State == y.State && x.Electable == y.Electable && x.Reason == y.Reason && x.PID == y.PID &&
+		x.Access == y.Access && x.NoQuorum == y.NoQuorum && slices.Equal(x.Fences, y.Fences) && len(x.Lost) == len(y.Lost) &&
 		x.Kept == y.Kept && x.Addr == y.Addr && x.Socket == y.Socket && x.Fork == y.Fork
 }
 

@@ -254,13 +254,49 @@ func (s *failingStore) Swap(ctx context.Context, key string, value []byte, rev i
 	return s.Store.Swap(ctx, key, value, rev)
 }
 
-func TestPrimaryWithoutTheStoreIsFencedBeforeItsPermitEnds(t *testing.T) {
+// withoutStore starts a group whose store can be taken away.
+func withoutStore(t *testing.T) (*group, *failingStore) {
+	t.Helper()
 	var store *failingStore
 	g := startGroup(t, groupOptions{wrap: func(s cluster.Store) cluster.Store {
 		store = &failingStore{Store: s}
 		return store
 	}})
+	return g, store
+}
+
+func TestPrimaryGoesOnWithoutTheStoreWhileAllNodesPledge(t *testing.T) {
+	g, store := withoutStore(t)
 	primary := g.waitReady()
+	store.gone.Store(true)
+	g.waitEvent("failsafe")
+	until := time.Now().Add(2500 * time.Millisecond) // several permits
+	for i := 0; time.Now().Before(until); i++ {
+		g.set(primary, fmt.Sprintf("k%d", i), "v")
+		if s := g.status(primary); !s.Leads || s.Permit == 0 || s.Epoch != 1 {
+			t.Fatalf("it does not lead any more: %+v", s)
+		}
+		pause(t.Context(), 20*time.Millisecond)
+	}
+	store.gone.Store(false)
+	g.waitEvent("store_back")
+	if now := g.waitReady(); now != primary {
+		t.Errorf("%s leads, not %s", now, primary)
+	}
+}
+
+// A node that does not answer may have, or get, another primary in the store.
+func TestPrimaryWithoutTheStoreAndANodeIsFencedBeforeItsPermitEnds(t *testing.T) {
+	g, store := withoutStore(t)
+	primary := g.waitReady()
+	gone := g.replicas(primary)[0]
+	if err := g.stops[gone](); err != nil {
+		t.Fatal(err)
+	}
+	g.wait("the rule counts one replica", func(last map[cluster.NodeID]cluster.NodeStatus) bool {
+		r := last[primary].Rules
+		return len(r) == 1 && len(r[0].Voters) == 1
+	})
 	g.set(primary, "k", "v")
 	began := time.Now()
 	store.gone.Store(true)
@@ -279,6 +315,7 @@ func TestPrimaryWithoutTheStoreIsFencedBeforeItsPermitEnds(t *testing.T) {
 		t.Errorf("%s took a write after its permit had ended", primary)
 	}
 	store.gone.Store(false)
+	g.start(gone)
 	primary = g.waitReady()
 	t.Logf("serves again %v after the store went", time.Since(began))
 	if got := g.do(primary, "GET", "k"); got != "v" {

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,30 +14,43 @@ import (
 	"understudy/cluster"
 )
 
-// disk is what a node keeps between its runs: the highest epoch that it has seen, its port, and
+// disk is what a node keeps between its runs: what its machine must not forget, its port, and
 // redis-server's data set.
 type disk struct {
 	dir  string
-	seen cluster.Epoch
+	kept kept
 }
 
+// kept is the file "kept.json": what a restart of this agent may not forget, because others rely on it.
+type kept struct {
+	Epoch   cluster.Epoch `json:"epoch"`   // the highest seen
+	Revoked cluster.Epoch `json:"revoked"` // promised, not to be followed again
+	Lead    cluster.Lead  `json:"lead"`    // the newest record known
+}
+
+const keptFile = "kept.json"
+
+// openDisk reads what is there. A file that is damaged is an error: an agent that starts without what it has
+// promised may follow a primary that the others have given up.
 func openDisk(dir string) (disk, error) {
 	d := disk{dir: dir}
 	if err := os.MkdirAll(d.redisDir(), 0o700); err != nil {
 		return d, fmt.Errorf("data directory: %w", err)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "epoch"))
-	if errors.Is(err, os.ErrNotExist) {
+	path := filepath.Join(dir, keptFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return d, nil
 	}
-	if err != nil {
-		return d, fmt.Errorf("data directory: %w", err)
+	if err == nil {
+		err = json.Unmarshal(text, &d.kept)
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil {
-		return d, fmt.Errorf("%s is damaged: it must hold the highest epoch seen: %w", filepath.Join(dir, "epoch"), err)
+	if err == nil && d.kept.Epoch == 0 {
+		err = errors.New("it names no epoch")
 	}
-	d.seen = cluster.Epoch(n)
+	if err != nil {
+		return d, fmt.Errorf("%s cannot be read: %w; it holds the highest epoch that this node has seen and what it has promised. Once the group has a primary without this node, move its whole directory %s away: the node starts anew and copies the data", path, err, dir)
+	}
 	return d, nil
 }
 
@@ -47,9 +62,13 @@ func (d disk) hasData() bool {
 	return err == nil && len(files) > 0
 }
 
-// writeSeen keeps the epoch, on disk when it returns.
-func (d disk) writeSeen(e cluster.Epoch) error {
-	return writeSync(filepath.Join(d.dir, "epoch"), strconv.FormatUint(uint64(e), 10)+"\n")
+// keep puts it on disk: it is there when keep returns.
+func (d disk) keep(k kept) error {
+	text, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	return writeSync(filepath.Join(d.dir, keptFile), string(text)+"\n")
 }
 
 // writeSync replaces a small file so that after a crash it holds the old or the new text.
@@ -66,11 +85,16 @@ func writeSync(path, text string) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	parent, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir has the names in a directory survive a power loss.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // port chooses where redis-server listens: the wanted port, else the one of the last run if it is

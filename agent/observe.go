@@ -32,7 +32,7 @@ type settledMsg struct{}
 
 // probeMsg is the end of one probe.
 type probeMsg struct {
-	server *redis.Server
+	server server
 	sent   time.Duration
 	rep    redis.Replication
 	err    error
@@ -56,7 +56,7 @@ func (a *Agent) observe(ctx context.Context) {
 
 // probe asks redis-server how it is. One probe is under way at a time, and it may take as long as a
 // hang is allowed to last: a server that stalls for less is not taken for dead.
-func (a *Agent) probe(ctx context.Context, server *redis.Server) {
+func (a *Agent) probe(ctx context.Context, server server) {
 	p := a.opts.Profile
 	bound, cancel := context.WithTimeout(ctx, p.Probe*time.Duration(p.Misses))
 	defer cancel()
@@ -102,8 +102,15 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 	}
 	r := m.rep
 	l.OKAt, l.At, l.Busy, l.Loading = m.sent, m.sent, false, r.Loading
-	l.Role, l.Position, l.Prev, l.LinkUp, l.Syncing = r.Role, r.Position, r.Prev, r.LinkUp, r.SyncInProgress
-	l.Damaged = (l.Damaged || r.SyncInProgress) && !r.LinkUp
+	a.end.moved = a.end.moved || r.Role == cluster.RolePrimary || r.LinkUp || r.SyncInProgress
+	l.Role, l.LinkUp, l.Syncing, l.ReadOnly = r.Role, r.LinkUp, r.SyncInProgress, r.ReadOnly
+	l.Position, l.Prev = a.end.known(r.Position, r.Prev)
+	if r.SyncInProgress {
+		a.syncFrom = r.Position
+	}
+	// A full sync that has ended well leaves another position, even if its link was not seen up.
+	l.Damaged = (l.Damaged || r.SyncInProgress) && !r.LinkUp && r.Position == a.syncFrom
+	a.noteLook(ctx, m)
 	l.Following = a.nodeAt(r.MasterAddr)
 	l.Replicas = l.Replicas[:0:0]
 	for _, x := range r.Replicas {
@@ -115,6 +122,41 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 	if a.inTransit() {
 		a.probeAt = min(a.probeAt, a.opts.Clock()+5*time.Millisecond)
 	}
+}
+
+// notedMsg is the end of noting that the data set is whole.
+type notedMsg struct{}
+
+// lookEvery is how often the end of the log is kept for a restart after a crash. It is a lower bound: a
+// newer one is worth little, and each costs a write.
+const lookEvery = time.Second
+
+// noteLook keeps for the next run what a look has shown of this one.
+func (a *Agent) noteLook(ctx context.Context, m probeMsg) {
+	l, now := &a.in.Local, a.opts.Clock()
+	if m.rep.Role == cluster.RolePrimary && a.out.Status.Leads && m.rep.AppendOnly && !m.rep.Rewriting && m.sent > a.changedAt && !a.noting && !a.runs.whole.Load() {
+		a.noting = true
+		changes := a.runs.changes.Load()
+		a.goDo(func() {
+			if err := a.runs.led(changes); err != nil {
+				a.log.Warn("a restart will not know that its data set is whole", "error", err)
+			}
+			a.tell(ctx, notedMsg{})
+		})
+	}
+	if l.Last = a.end.lastKnown(); !a.end.moved || l.Damaged || l.Position == a.end.last {
+		return
+	}
+	a.end.last = l.Position
+	if now < a.lookedAt+lookEvery {
+		return
+	}
+	a.lookedAt = now
+	a.goDo(func() {
+		if err := a.runs.looked(l.Position); err != nil {
+			a.log.Debug("where the log is was not kept", "error", err)
+		}
+	})
 }
 
 // inTransit reports whether the next news is near, and worth a closer look: a replica on its way to
@@ -170,7 +212,7 @@ func (a *Agent) settle(ctx context.Context) {
 
 func (a *Agent) settleNow(ctx context.Context, replicas int) error {
 	// A connection of its own: WAIT blocks it.
-	c, err := redis.Dial(ctx, a.socket())
+	c, err := a.login().Dial(ctx)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,15 @@ type Options struct {
 	Host   string            // where redis-server listens; default 127.0.0.1
 	Port   int               // 0: any free one, kept for the next start
 	Config map[string]string // further redis-server directives
+	// Secret lets agents and replicas in, and keeps everybody else out: see redis.ServerOptions. It is for
+	// a Host that other machines reach; the same for all nodes of a group.
+	Secret string
+	// Adopt names a redis-server that somebody else starts and stops; nil: the agent runs its own.
+	Adopt *Adopt
+	// LostKeep and LostBytes bound what is put aside of writes that the group gave up: how many data sets,
+	// default 5, and how large together, default 10 GiB. The oldest go first.
+	LostKeep  int
+	LostBytes int64
 
 	Store cluster.Store
 	// RPC answers the other agents and the proxies; this agent registers with it while it runs.
@@ -89,6 +98,12 @@ func (o *Options) complete() error {
 	}
 	if o.BootIDFile == "" {
 		o.BootIDFile = bootIDFile
+	}
+	if o.LostKeep == 0 {
+		o.LostKeep = 5
+	}
+	if o.LostBytes == 0 {
+		o.LostBytes = 10 << 30
 	}
 	if o.Host == "" {
 		o.Host = "127.0.0.1"

@@ -69,8 +69,10 @@ func (a *Agent) Word(ctx context.Context, after rpc.After) (rpc.Word, error) {
 		}
 	}
 	v := a.view.Load()
-	w := rpc.Word{Version: v.version, Status: v.status, Lead: v.lead}
-	w.Status.Permit = max(0, w.Status.Permit-(a.opts.Clock()-v.at))
+	now := a.opts.Clock()
+	w := rpc.Word{Version: v.version, Status: v.status, Report: v.report, Lead: v.lead,
+		LeadKnown: v.store.Known, Revision: v.store.Revision, LeadAge: now - v.store.SeenAt}
+	w.Status.Permit = max(0, w.Status.Permit-(now-v.at))
 	w.Events, w.EventsTo = a.timeline.after(after.Events)
 	return w, nil
 }
@@ -201,7 +203,7 @@ func (a *Agent) control(ctx context.Context) (*redis.Control, error) {
 	a.controlMu.Lock()
 	defer a.controlMu.Unlock()
 	if a.shared == nil {
-		c, err := redis.Dial(ctx, a.socket())
+		c, err := a.login().Dial(ctx)
 		if err != nil {
 			return nil, err
 		}

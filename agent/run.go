@@ -1,92 +1,201 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
-	"understudy/redis"
+	"understudy/cluster"
 )
 
 // bootIDFile names this start of the operating system: what a process wrote and did not sync is still
 // there as long as it reads the same, whatever became of the process.
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// runs keeps a note on this node's disk that says how the last run of its redis-server ended, so that
-// the next one knows what its data set is worth. The note is one line of words: "running BOOT" while the
-// server runs and after a crash of it, "stopped BOOT" after it ended in order, and "short" behind
-// either when a power loss took the newest writes and nothing has made up for that since.
+// note is the file "run.json" on this node's disk. It says what the data set beside it is worth to the
+// next run of redis-server.
+type note struct {
+	State string `json:"state"` // "running" while the server runs and after a crash of it; "stopped" after an end in order
+	Boot  string `json:"boot"`  // of the operating system under which that was
+	// Whole: the data set is all that this node had when it last was a primary, and it has followed nobody
+	// since. It is taken back on disk BEFORE the server follows, so that a crash in between errs on the
+	// safe side; and given only when no append-only file is being written anew: after a full sync the disk
+	// holds what was there before until then.
+	Whole bool `json:"whole,omitempty"`
+	// Short: a power loss took the newest writes, and nothing has made up for that since.
+	Short bool `json:"short,omitempty"`
+	// At is where the log ended when the server was stopped in order, and the data set has not changed
+	// since. redis-server itself forgets it: it reads its append-only file under a new replication id.
+	At cluster.Position `json:"at,omitzero"`
+}
+
+const (
+	stateRunning = "running"
+	stateStopped = "stopped"
+)
+
+// runs keeps the note.
 type runs struct {
-	note string // path
+	dir  string
 	boot string // of this start of the operating system; "" when that cannot be read: it equals no other
 
 	// mu is held while the note is written: its writers must follow one another, and the loop is none
 	// of them.
-	mu     sync.Mutex
-	server *redis.Server // whose run the note is about
-	short  bool
+	mu   sync.Mutex
+	note note
+
+	// What the loop reads of it, which must not wait for a disk.
+	whole   atomic.Bool
+	changes atomic.Int64 // grows when the data set is about to become another one
 }
 
 func openRuns(dir, bootIDFile string) *runs {
 	boot, _ := os.ReadFile(bootIDFile)
-	return &runs{note: filepath.Join(dir, "run"), boot: strings.TrimSpace(string(boot))}
+	return &runs{dir: dir, boot: strings.TrimSpace(string(boot))}
 }
 
-// begin says whether a power loss may have taken the newest writes of the data set, if there is one, that
-// a server is about to start on: the operating system was started again since the last run, and that run
-// did not end in order. It notes, on disk when it returns, that a server runs.
-func (r *runs) begin(data bool) (short bool, err error) {
+// worth is what the data set on disk is worth to the server that starts on it.
+type worth struct {
+	intact, short bool             // failover.Local says what they mean
+	exact         cluster.Position // where its log ends; empty: not known
+	last          cluster.Position // where it was seen last; empty: not known
+}
+
+// begin says what the data set, if there is one, is worth to the server that is about to start, and notes,
+// on disk when it returns, that one runs. The newest writes may be missing when the operating system was
+// started again since the last run, and that did not end in order.
+func (r *runs) begin(data bool) (worth, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.server = nil
-	text, err := os.ReadFile(r.note)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return false, fmt.Errorf("how the last run ended: %w", err)
+	r.changes.Add(1)
+	text, err := os.ReadFile(r.path("run.json"))
+	n := note{}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return worth{}, fmt.Errorf("how the last run ended: %w", err)
+	case json.Unmarshal(text, &n) != nil:
+		n = note{} // written whole or not at all: the disk is damaged, and the note is worth nothing
 	}
-	state, rest, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-	boot, mark, _ := strings.Cut(rest, " ")
-	r.short = data && (mark == "short" || state != "stopped" && (boot == "" || boot != r.boot))
-	return r.short, r.write("running")
+	lostPower := n.State != stateStopped && n.At == (cluster.Position{}) && (n.Boot == "" || n.Boot != r.boot)
+	n.Short = data && (n.Short || lostPower)
+	if !data {
+		n.Whole, n.At = false, cluster.Position{}
+	}
+	w := worth{intact: n.Whole && !n.Short, short: n.Whole && n.Short, exact: n.At}
+	if data && !lostPower && n.At == (cluster.Position{}) {
+		w.last = r.readLast()
+	}
+	n.State, n.Boot = stateRunning, r.boot
+	r.note = n
+	return w, r.write()
 }
 
-// started says which server begin was about.
-func (r *runs) started(s *redis.Server) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.server = s
-}
-
-// promoted notes that this server's data set is the group's now: nothing that it lacks will ever be
-// found. It does nothing when another server has been started since.
-func (r *runs) promoted(s *redis.Server) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.short || r.server != s {
+// follows notes, before redis-server becomes a replica of another node, that what the disk holds is
+// going to be that node's. A disk that takes nothing more loses the note instead, which says the same.
+func (r *runs) follows() error {
+	_, err := r.change(func(n *note) { n.Whole, n.At = false, cluster.Position{} })
+	if err == nil {
 		return nil
 	}
-	r.short = false
-	return r.write("running")
-}
-
-// stopped notes that the server ended in order: all that it had is on disk.
-func (r *runs) stopped() error {
+	if gone := os.Remove(r.path("run.json")); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		return errors.Join(err, gone)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.write("stopped")
+	r.note = note{State: stateRunning, Boot: r.boot}
+	r.whole.Store(false)
+	return syncDir(r.dir)
 }
 
-// write replaces the note. mu is held.
-func (r *runs) write(state string) error {
-	boot := r.boot
-	if boot == "" {
-		boot = "unknown"
+// promotes notes, before redis-server becomes a primary, that its log goes on. It returns what promoted is
+// to be called with.
+func (r *runs) promotes() (int64, error) {
+	return r.change(func(n *note) { n.At = cluster.Position{} })
+}
+
+func (r *runs) change(f func(*note)) (int64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.changes.Add(1)
+	return n, r.put(f)
+}
+
+// promoted notes that the data set is the group's now: nothing that it lacks will ever be found. changes
+// is from before the promotion, so that one of an earlier server says nothing.
+func (r *runs) promoted(changes int64) error {
+	return r.unlessChanged(changes, func(n *note) { n.Short = false })
+}
+
+// led notes that the disk holds all that a primary has. changes is from when that was seen.
+func (r *runs) led(changes int64) error {
+	return r.unlessChanged(changes, func(n *note) { n.Whole = true })
+}
+
+func (r *runs) unlessChanged(changes int64, f func(*note)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if changes != r.changes.Load() {
+		return nil
 	}
-	line := state + " " + boot
-	if r.short {
-		line += " short"
+	return r.put(f)
+}
+
+// stopped notes that the server ended in order: all that it had is on disk. at is where its log ended;
+// empty when that is not known.
+func (r *runs) stopped(at cluster.Position) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.put(func(n *note) { n.State, n.At = stateStopped, at })
+}
+
+// put changes the note, and writes it if that made a difference. A change that the disk did not take is
+// none: mu is held.
+func (r *runs) put(f func(*note)) error {
+	before := r.note
+	if f(&r.note); r.note == before {
+		return nil
 	}
-	return writeSync(r.note, line+"\n")
+	if err := r.write(); err != nil {
+		r.note = before
+		r.whole.Store(before.Whole)
+		return err
+	}
+	return nil
+}
+
+func (r *runs) write() error {
+	text, err := json.Marshal(r.note)
+	if err != nil {
+		return err
+	}
+	r.whole.Store(r.note.Whole)
+	return writeSync(r.path("run.json"), string(text)+"\n")
+}
+
+func (r *runs) path(name string) string { return filepath.Join(r.dir, name) }
+
+// looked keeps where the log was seen. It is not synced, and may be torn: it only has to outlive this
+// process, and a torn one is not there.
+func (r *runs) looked(at cluster.Position) error {
+	text, err := json.Marshal(at)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.path("last.json"), text, 0o600)
+}
+
+func (r *runs) readLast() cluster.Position {
+	var at cluster.Position
+	text, err := os.ReadFile(r.path("last.json"))
+	if err != nil || json.Unmarshal(text, &at) != nil {
+		return cluster.Position{}
+	}
+	return at
 }

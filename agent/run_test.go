@@ -1,11 +1,12 @@
 package agent
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"understudy/redis"
+	"understudy/cluster"
 )
 
 // machine is an operating system as runs sees it.
@@ -29,7 +30,7 @@ func (m machine) boot(id string) {
 }
 
 // begin is the start of a server under a new agent.
-func (m machine) begin(want string) *runs {
+func (m machine) begin(want worth) *runs {
 	m.t.Helper()
 	r := openRuns(m.dir, m.file)
 	m.again(r, want)
@@ -37,15 +38,24 @@ func (m machine) begin(want string) *runs {
 }
 
 // again is the start of a server under the same agent.
-func (m machine) again(r *runs, want string) {
+func (m machine) again(r *runs, want worth) {
 	m.t.Helper()
-	short, err := r.begin(true)
+	have, err := r.begin(true)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if have := map[bool]string{true: "short", false: "whole"}[short]; have != want {
-		m.t.Errorf("the data set is taken for %s, want %s", have, want)
+	if have != want {
+		m.t.Errorf("the data set is worth %+v, want %+v", have, want)
 	}
+}
+
+// lead is the promotion of the server, and a look at it afterwards.
+func (m machine) lead(r *runs) {
+	m.t.Helper()
+	changes, err := r.promotes()
+	m.no(err)
+	m.no(r.promoted(changes))
+	m.no(r.led(changes))
 }
 
 func (m machine) no(err error) {
@@ -55,54 +65,127 @@ func (m machine) no(err error) {
 	}
 }
 
+var (
+	nothing = worth{}
+	intact  = worth{intact: true}
+	short   = worth{short: true}
+)
+
 func TestDataIsShortAfterThePowerWasLostAndNotAfterACrash(t *testing.T) {
 	m := newMachine(t)
-	r := m.begin("short") // no note: nothing is known of what is there
-	s := &redis.Server{}
-	r.started(s)
-	m.no(r.promoted(s))
-	m.again(r, "whole") // the server crashed
-	m.begin("whole")    // its agent, too
+	r := m.begin(nothing) // no note: nothing is known of what is there
+	m.lead(r)
+	m.again(r, intact) // the server crashed
+	m.begin(intact)    // its agent, too
 
 	m.boot("second")
-	r = m.begin("short")
-	m.again(r, "short") // a crash makes up for nothing
-	r = m.begin("short")
-	m.no(r.stopped())
+	r = m.begin(short)
+	m.again(r, short) // a crash makes up for nothing
+	r = m.begin(short)
+	m.no(r.stopped(cluster.Position{}))
 	m.boot("third")
-	r = m.begin("short") // nor does an end in order
-	r.started(s)
-	m.no(r.promoted(&redis.Server{})) // an earlier server's promotion says nothing
-	r = m.begin("short")
-	r.started(s)
-	m.no(r.promoted(s))
-	r = m.begin("whole")
+	r = m.begin(short) // nor does an end in order
+	changes, err := r.promotes()
+	m.no(err)
+	m.again(r, short)
+	m.no(r.promoted(changes)) // an earlier server's promotion says nothing
+	r = m.begin(short)
+	m.lead(r)
+	r = m.begin(intact)
 
-	m.no(r.stopped())
+	m.no(r.stopped(cluster.Position{}))
 	m.boot("fourth")
-	m.begin("whole") // it had ended in order before
+	m.begin(intact) // it had ended in order before
 }
 
-func TestNodeWithoutDataLacksNothing(t *testing.T) {
+// A holder that lost its data set has none that is whole, however often it starts; nor has one that has
+// begun to follow, whether or not it came to it.
+func TestDataIsNotWholeWithoutALookAtAPrimary(t *testing.T) {
 	m := newMachine(t)
-	if short, err := openRuns(m.dir, m.file).begin(false); short || err != nil {
-		t.Errorf("short: %v, %v", short, err)
+	r := m.begin(nothing)
+	m.lead(r)
+	if w, err := r.begin(false); err != nil || w != nothing {
+		t.Errorf("without data: %+v, %v", w, err)
 	}
-	m.begin("whole")
+	m.begin(nothing)
+	r = m.begin(nothing)
+
+	m.lead(r)
+	r = m.begin(intact)
+	m.no(r.follows())
+	m.begin(nothing)
+
+	changes, err := r.promotes() // its append-only file is still being written when it crashes
+	m.no(err)
+	m.no(r.promoted(changes))
+	r = m.begin(nothing)
+	changes, err = r.promotes()
+	m.no(err)
+	m.no(r.follows())
+	m.no(r.led(changes)) // that look was before
+	m.begin(nothing)
+}
+
+func TestLogIsKnownExactlyAfterAStopInOrderUntilItMoves(t *testing.T) {
+	m := newMachine(t)
+	at := cluster.Position{ReplID: "log", Offset: 42}
+	r := m.begin(nothing)
+	m.no(r.stopped(at))
+	m.boot("second")
+	r = m.begin(worth{exact: at})
+	m.again(r, worth{exact: at}) // a crash before anything was changed
+	m.boot("third")
+	r = m.begin(worth{exact: at}) // or a power loss
+	_, err := r.promotes()
+	m.no(err)
+	m.again(r, nothing)
+	m.no(r.stopped(at))
+	m.no(r.follows())
+	m.begin(nothing)
+}
+
+func TestLogWasLastSeenBeforeACrashAndIsForgottenInAPowerLoss(t *testing.T) {
+	m := newMachine(t)
+	at := cluster.Position{ReplID: "log", Offset: 42}
+	r := m.begin(nothing)
+	m.no(r.looked(at))
+	r = m.begin(worth{last: at})
+	m.boot("second")
+	m.begin(nothing)
+	m.no(r.looked(at))
+	m.no(os.WriteFile(filepath.Join(m.dir, "last.json"), []byte(`{"repl`), 0o600))
+	m.begin(nothing)
 }
 
 func TestDataIsShortWhereTheBootCannotBeTold(t *testing.T) {
 	m := newMachine(t)
 	m.no(os.Remove(m.file))
-	s := &redis.Server{}
-	r := m.begin("short")
-	r.started(s)
-	m.no(r.promoted(s))
-	r = m.begin("short")
-	r.started(s)
-	m.no(r.promoted(s))
-	m.no(r.stopped())
-	m.begin("whole")
+	r := m.begin(nothing)
+	m.lead(r)
+	r = m.begin(short)
+	m.lead(r)
+	m.no(r.stopped(cluster.Position{}))
+	m.begin(intact)
+}
+
+// crashed rewrites a note as if its server had not ended in order.
+func crashed(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n note
+	if err := json.Unmarshal(text, &n); err != nil {
+		t.Fatal(err)
+	}
+	n.State, n.At = stateRunning, cluster.Position{}
+	if text, err = json.Marshal(n); err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A power loss of all machines: no voter's log can be placed, the last holder's may lack its newest
@@ -126,10 +209,7 @@ func TestGroupComesBackAfterAPowerLossWhenAllNodesHaveAnswered(t *testing.T) {
 	others := g.replicas(primary)
 	g.stopAll()
 	for _, n := range g.nodes {
-		m := filepath.Join(g.dir, string(n.Node), "run")
-		if err := os.WriteFile(m, []byte("running first\n"), 0o600); err != nil { // as if it had not ended in order
-			t.Fatal(err)
-		}
+		crashed(t, filepath.Join(g.dir, string(n.Node), "run.json"))
 	}
 	bootAs("second")
 	g.forgetEvents()

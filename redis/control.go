@@ -153,11 +153,10 @@ type Replication struct {
 	Loading        bool
 	Backlog        bool // the log is kept for partial resyncs
 
+	AppendOnly bool // every write is put into an append-only file
 	// Rewriting is true while an append-only file is being written, or is still to be: after a full sync
 	// the file on disk is the old data set's until then.
 	Rewriting bool
-	// Unwritten is how many bytes wait to be written to the append-only file.
-	Unwritten int64
 	// ReadOnly says why the server refuses every write although it answers: it cannot write to its disk.
 	ReadOnly string
 	// SaveFailed is true when the last RDB could not be written. Whether writes are refused for that
@@ -203,7 +202,7 @@ func (c *Control) refusesUnsaved(ctx context.Context) (string, error) {
 func parseReplication(text string) (Replication, error) {
 	f := map[string]string{}
 	var r Replication
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(text) { // not fields(text): the replicas keep their order
 		k, v, ok := strings.Cut(strings.TrimSpace(line), ":")
 		if !ok {
 			continue
@@ -239,8 +238,8 @@ func parseReplication(text string) (Replication, error) {
 	r.LinkUp = f["master_link_status"] == "up"
 	r.SyncInProgress = f["master_sync_in_progress"] == "1"
 	r.Rewriting = f["aof_rewrite_in_progress"] == "1" || f["aof_rewrite_scheduled"] == "1"
-	r.Unwritten, _ = strconv.ParseInt(f["aof_buffer_length"], 10, 64)
-	if f["aof_enabled"] == "1" && f["aof_last_write_status"] == "err" {
+	r.AppendOnly = f["aof_enabled"] == "1"
+	if r.AppendOnly && f["aof_last_write_status"] == "err" {
 		r.ReadOnly = "it cannot write to its append-only file (aof_last_write_status:err)"
 	}
 	r.SaveFailed = f["rdb_last_bgsave_status"] == "err"

@@ -168,6 +168,13 @@ func (f *Fencer) Until(pid int, d time.Duration) error {
 	return f.write(fmt.Sprintf("until %d %d\n", pid, g.until))
 }
 
+// Guards reports whether the process is under watch, as far as this end knows.
+func (f *Fencer) Guards(pid int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err == nil && f.guarded[pid] != nil
+}
+
 // Release takes a process, usually one that has ended, out of the watch.
 func (f *Fencer) Release(pid int) error {
 	f.mu.Lock()
