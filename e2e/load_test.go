@@ -30,6 +30,7 @@ const (
 type load struct {
 	t       *testing.T
 	at      place
+	pace    time.Duration // between two operations of a client
 	workers []*worker
 	running sync.WaitGroup
 	stop    context.CancelFunc
@@ -77,9 +78,14 @@ func startLoad(t *testing.T, addr string) *load {
 // startLoadAt starts one client for each of the steps, which it repeats.
 func startLoadAt(t *testing.T, at place, steps []func(*worker)) *load {
 	t.Helper()
+	return startLoadPaced(t, at, loadPace, steps)
+}
+
+func startLoadPaced(t *testing.T, at place, pace time.Duration, steps []func(*worker)) *load {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{t: t, at: at, stop: cancel}
-	first := int(loads.Add(1)) * 100
+	l := &load{t: t, at: at, pace: pace, stop: cancel}
+	first := int(loads.Add(1)) * 1000
 	for i, step := range steps {
 		w := &worker{load: l, id: first + i, visitor: i % visitors, c: at.client(t), ctx: ctx}
 		l.workers = append(l.workers, w)
@@ -90,7 +96,7 @@ func startLoadAt(t *testing.T, at place, steps []func(*worker)) *load {
 }
 
 func (w *worker) run(step func(*worker)) {
-	pace := time.NewTicker(loadPace)
+	pace := time.NewTicker(w.pace)
 	defer pace.Stop()
 	for {
 		select {
@@ -194,6 +200,10 @@ func (w *worker) do(o history.Op, call func(context.Context) (string, error)) {
 	case err == nil:
 		o.Result = result
 	case errors.Is(err, redis.Nil):
+	case strings.HasPrefix(err.Error(), "TRYAGAIN") && o.Kind == history.Set:
+		// docs/errors.md: what may be repeated may have been carried out when this is told.
+		o.Outcome = history.Unknown
+		w.errors = append(w.errors, fmt.Sprintf("%s %s at %v: %v", o.Kind, o.Key, o.Returned, err))
 	case strings.HasPrefix(err.Error(), "UNKNOWN"):
 		o.Outcome = history.Unknown
 		w.unknown = append(w.unknown, string(o.Kind))
