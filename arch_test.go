@@ -40,7 +40,7 @@ var libraries = map[string]string{
 	"github.com/gomodule/redigo":              "a plain Redis client: tests and the drill's clients, one connection one socket",
 	"github.com/google/go-cmp":                "tests: readable differences",
 	"github.com/prometheus/client_golang":     "the exposition format of /metrics",
-	"github.com/prometheus/client_model":      "tests: reading metrics back",
+	"github.com/prometheus/client_model":      "gathering the metrics of parts that come and go; tests read metrics back",
 	"github.com/redis/go-redis/v9":            "the Redis client that most Go applications use: drills and benchmarks speak through it",
 	"github.com/rogpeppe/go-internal":         "tests: testscript plays the CLI's stories",
 	"github.com/spf13/cobra":                  "commands, help, completion and the CLI's page from one source",

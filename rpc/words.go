@@ -25,11 +25,25 @@ type Word struct {
 	// Version changes with every change of the rest. It is not the same after a restart of the agent.
 	Version uint64             `json:"version"`
 	Status  cluster.NodeStatus `json:"status"` // its Permit counts from when this answer was made
-	Lead    cluster.Lead       `json:"lead"`   // the newest record that the node knows
+	Report  failover.Report    `json:"report"`
+	Lead    cluster.Lead       `json:"lead"` // the newest record that the node knows, Revision its revision
+	// LeadKnown says that the node has read the store, Revision is the record's there (0: there is none),
+	// and LeadAge how long ago the node saw it change.
+	LeadKnown bool          `json:"lead_known"`
+	Revision  int64         `json:"revision"`
+	LeadAge   time.Duration `json:"lead_age"`
 	// Events are those after the number that was asked with, oldest first, and EventsTo is the number
 	// of the newest. A node keeps a bounded number of them.
 	Events   []cluster.Event `json:"events,omitempty"`
 	EventsTo uint64          `json:"events_to"`
+}
+
+// Knowledge is the word as an explanation takes it, by the asker's clock: sentAt is from before it asked.
+func (w Word) Knowledge(sentAt time.Duration) failover.Knowledge {
+	k := failover.Knowledge{At: sentAt, Status: w.Status, Report: w.Report,
+		Store: failover.StoreView{Known: w.LeadKnown, Lead: w.Lead, Revision: w.Revision, SeenAt: sentAt - w.LeadAge}}
+	k.Report.At = sentAt
+	return k
 }
 
 // After says what the asker of a Word has already: it is answered when there is more.

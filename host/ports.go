@@ -1,0 +1,84 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"understudy/cluster"
+)
+
+// ports remembers which port each node of this machine has: the same after a restart, so that what
+// others know of it stays true. A node that has ever been here stays in it.
+type ports struct {
+	path string
+	base int
+
+	mu    sync.Mutex
+	taken map[cluster.NodeID]int
+}
+
+func openPorts(path string, base int) (*ports, error) {
+	p := &ports{path: path, base: base, taken: map[cluster.NodeID]int{}}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return p, os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &p.taken)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("host: the ports of this machine's nodes, %s: %w", path, err)
+	}
+	return p, nil
+}
+
+// of returns a node's port, on disk when it returns.
+func (p *ports) of(id cluster.NodeID) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if port, ok := p.taken[id]; ok {
+		return port, nil
+	}
+	port := p.base
+	for used := slices.Collect(maps.Values(p.taken)); slices.Contains(used, port); {
+		port++
+	}
+	p.taken[id] = port
+	text, err := json.MarshalIndent(p.taken, "", "  ")
+	if err == nil {
+		err = replace(p.path, text)
+	}
+	if err != nil {
+		delete(p.taken, id)
+		return 0, fmt.Errorf("host: keep the port of %s: %w", id, err)
+	}
+	return port, nil
+}
+
+func (p *ports) all() map[cluster.NodeID]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.taken)
+}
+
+// replace puts a file there whole or not at all.
+func replace(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
