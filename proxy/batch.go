@@ -161,6 +161,7 @@ func (l *loop) refused(b *backend, g *batch, reply []byte) {
 	if string(resp.ErrorCode(why)) == "NOPERM" {
 		b.batchFrom = never // the session's user may not publish
 	}
+	l.endBatch(b) // what goes alone must not go into the batch that this turn has begun
 	for _, r := range g.members {
 		if b.closed || b.retireAt != 0 || !l.mayWrite() {
 			l.again(r)
