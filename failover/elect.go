@@ -77,6 +77,9 @@ func (m *Machine) elect() {
 	if reason == shortReason {
 		m.event("claims_short", reason)
 	}
+	if early {
+		m.event("claims_early", fmt.Sprintf("%s is silent, and no write of it can be acked without those that have let go of it: %s", m.lead.Holder, reason))
+	}
 	m.claimVacant(e.cause, 0)
 }
 
@@ -211,7 +214,8 @@ func (m *Machine) lastResort(reports map[cluster.NodeID]Report, reason string) (
 // complete says what is missing before the best of fit surely holds every acked write; "" when
 // nothing is.
 func (m *Machine) complete(fit []candidate, revoked int) string {
-	if m.cfg.Durability != cluster.DurabilitySync || m.cfg.Mutation == MutationNoQuorum {
+	if m.cfg.Durability != cluster.DurabilitySync || m.cfg.Mutation == MutationNoQuorum ||
+		m.cfg.Mutation == MutationEarlyNoQuorum && m.election.early {
 		return ""
 	}
 	if slices.ContainsFunc(fit, func(c candidate) bool { return c.whole }) {

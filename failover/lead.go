@@ -410,7 +410,7 @@ func (m *Machine) changeRule() *cluster.Rule {
 		d.joint = nil
 		return nil
 	}
-	if cur.Implies(target, m.cfg.Self.Node) {
+	if cur.Implies(target, m.cfg.Self.Node) || m.cfg.Mutation == MutationRuleAtOnce {
 		d.joint = nil
 		return &target
 	}

@@ -157,6 +157,9 @@ func (m *Machine) absorbStore() {
 		return
 	}
 	m.backward = v.Lead.Epoch < m.lead.Epoch || v.Lead.Epoch == m.lead.Epoch && v.Revision < m.revision
+	if m.backward && m.cfg.Mutation == MutationEpochReused {
+		m.lead, m.revision, m.seenAt, m.in.Local.Seen, m.backward = v.Lead, v.Revision, v.SeenAt, 0, false
+	}
 	switch {
 	case m.backward && m.told != v.Revision+1:
 		m.told = v.Revision + 1

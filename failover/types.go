@@ -272,21 +272,30 @@ const (
 	MutationRedisOutlives        // redis-server outlives its agent, unfenced
 	MutationReadUncommitted      // reads show what is not committed yet
 	MutationNoBarrier            // the first reads after a failover do not wait for a commit
-	MutationDemandAtIssue        // a commit is judged by the rules of when it was sent
 	MutationIntactIsData         // any data set on disk counts as all that the last run had
 	MutationDemotionKeepsClients // a demoted server goes on answering its clients' reads
 
 	MutationEarlyAsync          // an election before T+δ although no quorum is needed for an ack
 	MutationPledgeFromReply     // a pledged permit counts from the replies instead of the question
 	MutationPledgeAfterRevoking // a node that has let go of an epoch still pledges for it
-	mutations                   // how many there are
+	MutationRuleAtOnce          // a new rule is stored at once, although what was acked before may be elsewhere
+	MutationEarlyNoQuorum       // an election before T+δ needs no quorum of voters either
+	MutationEpochReused         // a store that went back is believed: its epochs are given away again
+
+	// The shells' again.
+	MutationRevokedInMemory // an agent that starts again has forgotten what it let go of
+	MutationPledgeMajority  // a majority of the pledges will do
+	MutationReadByOldAcks   // a read is committed by what the replicas acknowledged before it
+	mutations               // how many there are
 )
 
 var mutationNames = [mutations]string{
 	"none", "deadline-from-ack", "offset-only", "priority-first", "rule-before-store", "no-quorum", "no-revoke",
 	"challenger-early", "serve-before-store", "switchover-no-wait", "ticker-permit", "redis-outlives",
-	"read-uncommitted", "no-barrier", "demand-at-issue", "intact-is-data", "demotion-keeps-clients",
+	"read-uncommitted", "no-barrier", "intact-is-data", "demotion-keeps-clients",
 	"early-async", "pledge-from-reply", "pledge-after-revoking",
+	"rule-at-once", "early-no-quorum", "epoch-reused",
+	"revoked-in-memory", "pledge-majority", "read-by-old-acks",
 }
 
 func (m Mutation) String() string { return mutationNames[m] }

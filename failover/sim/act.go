@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"understudy/cluster"
@@ -37,7 +38,11 @@ func (a *agent) act(action failover.Action) {
 	case failover.ActSwap:
 		a.swap(action)
 	case failover.ActAsk:
-		a.askPeers(action.Epoch, action.For, func() { a.result(action, failover.Result{}) })
+		a.ask(action)
+	case failover.ActPledge:
+		a.askPledges(action)
+	case failover.ActSave:
+		a.w.at(&a.actor, a.w.now+a.w.between(5*ms, 100*ms), func() { a.save(action) })
 	case failover.ActPersist:
 		a.w.at(&a.actor, a.w.now+a.w.between(ms, 5*ms), func() { a.persist(action) })
 	default:
@@ -59,15 +64,113 @@ func (a *agent) result(action failover.Action, r failover.Result) {
 	a.probeAt = min(a.probeAt, a.clock()) // look at once at what was changed
 }
 
+// ask asks the others and, when the question is whether the holder is silent, reads the store.
+func (a *agent) ask(action failover.Action) {
+	open, outcome := 1, failover.OutcomeOK
+	done := func() {
+		if open--; open == 0 {
+			a.result(action, failover.Result{Outcome: outcome})
+		}
+	}
+	if action.Epoch == 0 {
+		open++
+		a.list(a.n.clock.lasting(action.For), func(ok bool) {
+			if !ok {
+				outcome = failover.OutcomeFailed
+			}
+			a.post(done) // after what was read
+		})
+	}
+	a.askPeers(action.Epoch, action.For, action.Node, done)
+}
+
+// persist writes the agent's notes. A disk that takes nothing says so.
 func (a *agent) persist(action failover.Action) {
 	if !a.alive {
 		return
 	}
-	a.n.seen = max(a.n.seen, action.Epoch)
+	if a.n.refuses > a.w.now {
+		a.end(action, failover.Result{Outcome: failover.OutcomeFailed, Detail: "no space left on device"})
+		return
+	}
+	k := &a.n.notes
+	a.n.promised = max(a.n.promised, action.Revoked)
+	k.seen = max(k.seen, action.Epoch)
+	if !a.w.wrong(failover.MutationRevokedInMemory) {
+		k.revoked = max(k.revoked, action.Revoked)
+	}
+	k.lead = action.Lead
 	a.post(func() {
-		a.in.Local.Seen = max(a.in.Local.Seen, action.Epoch)
+		l := &a.in.Local
+		l.Seen, l.Revoked, l.Kept = max(l.Seen, action.Epoch), max(l.Revoked, action.Revoked), action.Lead
 		a.result(action, failover.Result{})
 	})
+}
+
+// save puts the data set aside.
+func (a *agent) save(action failover.Action) {
+	switch {
+	case !a.alive:
+	case a.n.refuses > a.w.now:
+		a.end(action, failover.Result{Outcome: failover.OutcomeFailed, Detail: "no space left on device"})
+	case a.proc == nil || !a.proc.alive:
+		a.end(action, failover.Result{Outcome: failover.OutcomeFailed, Detail: "connect to redis-server: not there"})
+	default:
+		a.proc.saved = true
+		a.end(action, failover.Result{Detail: "saved"})
+	}
+}
+
+// askPledges asks every other node to confirm this holder: all must.
+func (a *agent) askPledges(action failover.Action) {
+	need, ended := len(a.w.nodes)-1, false
+	if a.w.wrong(failover.MutationPledgeMajority) {
+		need = len(a.w.nodes) / 2
+	}
+	end := func(o failover.Outcome) {
+		if !ended {
+			ended = true
+			a.end(action, failover.Result{Outcome: o})
+		}
+	}
+	for _, n := range a.w.nodes {
+		if n != a.n {
+			a.askPledge(n, action, func(r failover.Reply) {
+				if !r.OK {
+					return
+				}
+				if need--; need == 0 {
+					end(failover.OutcomeOK)
+				}
+			})
+		}
+	}
+	a.w.at(&a.actor, a.w.now+a.n.clock.lasting(action.For), func() { end(failover.OutcomeFailed) })
+}
+
+// askPledge asks one node.
+func (a *agent) askPledge(n *node, action failover.Action, answer func(failover.Reply)) {
+	a.w.nextRequest++
+	r := failover.Request{ID: fmt.Sprintf("pledge%d", a.w.nextRequest), Kind: failover.RequestPledge, Node: a.n.id, Epoch: action.Epoch}
+	a.w.send(a.n.index, n.index, func() {
+		b := n.agent
+		if b == nil || !b.alive {
+			return
+		}
+		a.w.at(&b.actor, a.w.now, func() {
+			b.request(r, func(reply failover.Reply) {
+				a.w.send(n.index, a.n.index, func() { a.w.at(&a.actor, a.w.now, func() { answer(reply) }) })
+			})
+		})
+	})
+}
+
+// request hands the machine somebody's wish.
+func (a *agent) request(r failover.Request, answer func(failover.Reply)) {
+	if answer != nil {
+		a.waiting[r.ID] = answer
+	}
+	a.post(func() { a.in.Request = &r })
 }
 
 func (a *agent) start(action failover.Action) {
@@ -82,6 +185,7 @@ func (a *agent) start(action failover.Action) {
 		a.probeNo++
 		a.in.Local = failover.Local{
 			Process: failover.ProcessRunning, Seen: a.in.Local.Seen, Role: cluster.RoleReplica, Boot: p.boot,
+			Revoked: a.in.Local.Revoked, Kept: a.in.Local.Kept, Last: a.last,
 			Intact: d.held && !d.short, Short: d.held && d.short,
 		}
 		if a.w.wrong(failover.MutationIntactIsData) {
@@ -100,6 +204,9 @@ func (a *agent) exited(p *proc, why string) {
 	}
 	a.proc = nil
 	l := &a.in.Local
+	if l.At > 0 && l.Last == (cluster.Position{}) {
+		a.last = l.Position
+	}
 	l.Process, l.Exit, l.Role, l.LinkUp = failover.ProcessNone, why, cluster.RoleReplica, false
 }
 

@@ -19,14 +19,28 @@ type node struct {
 	proc    *proc
 	procs   []*proc // every run of redis-server
 	disk    disk
-	seen    cluster.Epoch // kept on disk
+	notes   notes // kept on disk by the agent
 
-	permitEpoch cluster.Epoch // the newest permit that its agent gave, for the checks
-	permitUntil time.Duration
+	refuses  time.Duration // until then its disk takes no write
+	unlinked time.Duration // until then its redis-server reaches no primary
+	jumpedAt time.Duration // its clock, when
+	fencer   int           // how many faults keep the fencer from running
+
+	permitEpoch cluster.Epoch       // the newest permit that its agent gave, for the checks
+	permitUntil time.Duration       // by this node's clock
+	promised    cluster.Epoch       // not to be followed again, as far as the node knows
+	permitRules []cluster.Rule      // what a write under it needs
 	failKind    failover.ActionKind // crash at the next action of this kind
 	failAfter   bool
 	failFor     time.Duration
 	owing       int // crashed, and to be started again by so many faults
+}
+
+// notes are what an agent must not forget.
+type notes struct {
+	seen    cluster.Epoch
+	revoked cluster.Epoch
+	lead    cluster.Lead
 }
 
 func newNode(w *world, i int) *node {
@@ -65,6 +79,8 @@ type agent struct {
 	version   int                                       // of what others may see
 	forced    bool                                      // somebody has missed a version
 	listeners []func(s cluster.NodeStatus, version int) // proxies that wait for news
+	waiting   map[string]func(failover.Reply)           // requests that have not been answered
+	last      cluster.Position                          // where the log of the run before was seen last
 }
 
 // view is what others may see of an agent.
@@ -88,14 +104,18 @@ func (n *node) startAgent() {
 	a.m = failover.New(failover.Config{
 		Group: "g", Self: w.sched.peer(n.index), Nodes: w.sched.peers(),
 		Durability: w.sched.Durability, Profile: w.profile, Mutation: w.sched.Mutation,
+		OnLostQuorum: w.sched.lostQuorum(), PreferredZone: w.sched.Home,
 	})
 	a.in.Peers = map[cluster.NodeID]failover.Report{}
-	a.in.Local.Seen = n.seen
+	a.in.Local.Seen, a.in.Local.Revoked, a.in.Local.Kept = n.notes.seen, n.notes.revoked, n.notes.lead
+	n.promised = n.notes.revoked
+	a.in.ReturnNow = w.sched.Home != ""
+	a.waiting = map[string]func(failover.Reply){}
 	a.lastSent = -time.Hour
 	n.agent = a
 	w.tracef("node %d: the agent starts", n.index)
 	a.watchLater()
-	a.list(func(ok bool) {
+	a.list(a.callTimeout(), func(ok bool) {
 		if !ok {
 			a.watchLater()
 		}
@@ -202,7 +222,7 @@ func (a *agent) observe() {
 	}
 	if a.out.Status.Leads && !a.polling && now >= a.pollAt {
 		a.polling, a.pollAt = true, now+250*ms
-		a.askPeers(0, a.w.profile.Window, func() { a.polling = false })
+		a.askPeers(0, a.w.profile.Window, "", func() { a.polling = false })
 	}
 }
 
@@ -247,6 +267,7 @@ type info struct {
 	syncing       bool
 	following     cluster.NodeID
 	replicas      []failover.ReplicaAck
+	readOnly      string
 }
 
 func (p *proc) info() info {
@@ -254,6 +275,9 @@ func (p *proc) info() info {
 		loading: p.loading > p.w.now, busy: p.busy > p.w.now, role: p.role, prev: p.prev,
 		position: cluster.Position{ReplID: p.log.id, Offset: p.off},
 		linkUp:   p.master != nil && !p.syncing, syncing: p.syncing,
+	}
+	if p.n.refuses > p.w.now {
+		i.readOnly = "MISCONF"
 	}
 	if p.following >= 0 {
 		i.following = nodeID(p.following)
@@ -291,7 +315,10 @@ func (a *agent) probed(n int, p *proc, sent time.Duration, i info) {
 	}
 	// A full sync that has ended well leaves another position, even if its link was not seen up.
 	l.Damaged = (l.Damaged || i.syncing) && !i.linkUp && i.position == a.syncFrom
-	l.Following, l.Replicas = i.following, i.replicas
+	l.Following, l.Replicas, l.ReadOnly = i.following, i.replicas, i.readOnly
+	if i.linkUp || i.role == cluster.RolePrimary {
+		l.Last = cluster.Position{}
+	}
 	if a.out.Status.State == cluster.StateSyncing {
 		a.probeAt = min(a.probeAt, a.clock()+20*ms)
 	}
@@ -310,6 +337,12 @@ func (a *agent) step() {
 	for _, e := range a.out.Events {
 		if e.Name == "claims_short" {
 			a.w.tookShort()
+		}
+	}
+	for _, r := range a.out.Replies {
+		if answer := a.waiting[r.ID]; answer != nil {
+			delete(a.waiting, r.ID)
+			answer(r)
 		}
 	}
 	a.fenceDeadline()
@@ -387,9 +420,14 @@ func (a *agent) question(q question) {
 	a.asked = append(a.asked, q)
 }
 
-// askPeers asks all others; their reports are in when done is called.
-func (a *agent) askPeers(epoch cluster.Epoch, bound time.Duration, done func()) {
-	open, ended := len(a.w.nodes)-1, false
+// askPeers asks all others but one; their reports are in when done is called.
+func (a *agent) askPeers(epoch cluster.Epoch, bound time.Duration, except cluster.NodeID, done func()) {
+	open, ended := 0, false
+	for _, n := range a.w.nodes {
+		if n != a.n && n.id != except {
+			open++
+		}
+	}
 	end := func() {
 		if !ended {
 			ended = true
@@ -397,7 +435,7 @@ func (a *agent) askPeers(epoch cluster.Epoch, bound time.Duration, done func()) 
 		}
 	}
 	for _, n := range a.w.nodes {
-		if n != a.n {
+		if n != a.n && n.id != except {
 			a.askPeer(n, epoch, bound*4/5, func(r failover.Report) {
 				a.post(func() {
 					if old, ok := a.in.Peers[r.Node]; !ok || r.At >= old.At {

@@ -10,9 +10,6 @@ import (
 	"understudy/history"
 )
 
-// holdLimit is how long a request may wait in a proxy.
-const holdLimit = 3 * time.Second
-
 // proxy keeps a Gate and the rules of the data path: permit checked at each send and each ack, group
 // commit, replay of what was certainly not carried out.
 type proxy struct {
@@ -30,7 +27,8 @@ type proxy struct {
 	held       []*request // wait for a writer
 	replied    []*request // wait for a commit, or for word of what became of them
 	dirty      [registers]int
-	barrier    bool // nothing has been committed under this epoch yet
+	barrier    bool // the primary may have a write that no commit of this proxy waits for, or has waited for
+	doubts     int  // how often that has come up
 	epoch      cluster.Epoch
 	poked      bool
 	ticked     bool // MutationTickerPermit: what the last tick found
@@ -66,6 +64,7 @@ type request struct {
 	execAt  time.Duration
 	exec    cluster.Epoch
 	log     *stream
+	off     int64 // of the log after it
 }
 
 // pipe is a connection to one redis-server.
@@ -86,6 +85,7 @@ type commit struct {
 	demand failover.Demand
 	batch  []*request
 	pipe   *pipe
+	doubts int // of the proxy, when it was sent
 }
 
 // reply is a redis-server's answer.
@@ -94,6 +94,7 @@ type reply struct {
 	value    int64
 	at       time.Duration
 	log      *stream // that the server wrote
+	off      int64
 }
 
 func newProxy(w *world, i int) *proxy {
@@ -173,7 +174,8 @@ func (x *proxy) learn(at time.Duration, s cluster.NodeStatus) {
 		return
 	}
 	if _, e := x.g.Leader(); e != x.epoch {
-		x.epoch, x.barrier = e, !x.w.wrong(failover.MutationNoBarrier)
+		x.epoch = e
+		x.doubt()
 		x.w.tracef("proxy %d: learns epoch %d", x.index, e)
 		x.reconsider()
 	}
@@ -220,14 +222,14 @@ func (x *proxy) tick() {
 // submit takes a client's request.
 func (x *proxy) submit(r *request) {
 	r.since = x.w.now
-	x.w.at(&x.actor, x.w.now+holdLimit, x.poke)
+	x.w.at(&x.actor, x.w.now+x.w.sched.Hold, x.poke)
 	x.dispatch(r)
 }
 
 // dispatch forwards a request, or holds it.
 func (x *proxy) dispatch(r *request) {
 	w, ok := x.writer()
-	if !ok {
+	if !ok || w.Hold != "" && r.op.Kind.Writes() {
 		r.stage = stageHeld
 		x.held = append(x.held, r)
 		return
@@ -321,10 +323,16 @@ func (x *proxy) closed(p *pipe) {
 	p.sent = nil
 	for _, r := range sent {
 		if r.op.Kind.Writes() {
-			x.barrier = !x.w.wrong(failover.MutationNoBarrier)
+			x.doubt()
 		}
 		x.unanswered(r)
 	}
+}
+
+// doubt: the server may have a write that no commit of this proxy will wait for.
+func (x *proxy) doubt() {
+	x.doubts++
+	x.barrier = !x.w.wrong(failover.MutationNoBarrier)
 }
 
 // unanswered decides about a request whose effect is not known: reads and idempotent writes are
@@ -358,7 +366,7 @@ func (p *proc) serve(c *pipe, r *request, attempt int) {
 	}
 	a := reply{at: w.now, log: p.log}
 	switch {
-	case p.loading > w.now, p.busy > w.now, write && p.role != cluster.RolePrimary:
+	case p.loading > w.now, p.busy > w.now, write && (p.role != cluster.RolePrimary || p.n.refuses > w.now):
 		a.rejected = true
 	case r.op.Kind == history.Get:
 		a.value = int64(p.state.registers[r.key])
@@ -370,6 +378,7 @@ func (p *proc) serve(c *pipe, r *request, attempt int) {
 		p.append(entry{kind: entryIncr, op: uint32(r.op.ID)})
 		a.value = p.state.count
 	}
+	a.off = p.off
 	w.sendOn(c, p.n.index, c.x.host, func() {
 		w.at(&c.x.actor, w.now, func() { c.x.answered(c, r, attempt, a) })
 	})
@@ -390,6 +399,7 @@ func (x *proxy) answered(p *pipe, r *request, attempt int, a reply) {
 		return
 	}
 	r.stage, r.execAt, r.exec, r.log = stageReplied, a.at, r.receipt.Epoch, a.log
+	r.off = a.off
 	r.op.Result = ""
 	if a.value != 0 {
 		r.op.Result = strconv.FormatInt(a.value, 10)
@@ -430,7 +440,7 @@ func (x *proxy) poke() {
 	held := x.held
 	x.held = nil
 	for _, r := range held {
-		if x.w.now-r.since >= holdLimit {
+		if x.w.now-r.since >= x.w.sched.Hold {
 			x.expire(r)
 			continue
 		}
@@ -448,6 +458,7 @@ func (x *proxy) poke() {
 // expire ends a request that waited too long.
 func (x *proxy) expire(r *request) {
 	if r.attempt > 0 && r.op.Kind.Writes() {
+		x.doubt()
 		x.finish(r, history.Unknown) // an earlier attempt may have been carried out
 		return
 	}
@@ -458,7 +469,7 @@ func (x *proxy) expire(r *request) {
 func (x *proxy) resolve(r *request) {
 	switch f := x.g.Fate(x.local(), r.receipt); f {
 	case failover.FateWait, failover.FateCommit, failover.FateCarried:
-		if x.w.now-r.since >= holdLimit && !x.inBatch(r) {
+		if x.w.now-r.since >= x.w.sched.Hold && !x.inBatch(r) {
 			r.attempt++
 			x.expire(r)
 			return
@@ -499,7 +510,7 @@ func (x *proxy) commit() {
 	if !ok && w.Addr == "" || !x.g.MayAck(x.local(), w.Epoch) {
 		return
 	}
-	c := &commit{epoch: w.Epoch, demand: x.g.Demand()}
+	c := &commit{epoch: w.Epoch, demand: x.g.Demand(), doubts: x.doubts}
 	for _, r := range x.replied {
 		if r.receipt.Epoch == c.epoch {
 			c.batch = append(c.batch, r)
@@ -508,6 +519,9 @@ func (x *proxy) commit() {
 	if len(c.batch) == 0 {
 		return
 	}
+	// What the replicas acknowledged before a read says nothing about it: they may have let go of this primary
+	// since, and another may have written. Only something new that they acknowledge shows that they follow.
+	fresh := x.w.sched.Committed && !x.w.wrong(failover.MutationReadByOldAcks)
 	c.pipe = x.connect(&x.commitPipe, w)
 	x.committing = c
 	need := func(acked []cluster.NodeID) bool {
@@ -521,6 +535,9 @@ func (x *proxy) commit() {
 		if p.role != cluster.RolePrimary || p.busy > x.w.now {
 			x.back(c, func() { x.committed(c, nil, false) })
 			return
+		}
+		if fresh && !p.isPaused() {
+			p.append(entry{kind: entryMark})
 		}
 		id, off := p.log.id, p.off
 		x.back(c, func() { x.located(c, id, off) })
@@ -572,14 +589,11 @@ func (x *proxy) committed(c *commit, acked []cluster.NodeID, ok bool) {
 	x.committing = nil
 	leader, _ := x.g.Leader()
 	demand := x.g.Demand()
-	if x.w.wrong(failover.MutationDemandAtIssue) {
-		demand = c.demand
-	}
 	if !ok || !x.mayAck(c.epoch) || len(acked) < demand.Surely && !demand.Satisfied(leader, acked) {
 		x.pokeLater()
 		return
 	}
-	if c.epoch == x.epoch {
+	if c.epoch == x.epoch && c.doubts == x.doubts {
 		x.barrier = false
 	}
 	for _, r := range c.batch {
@@ -598,7 +612,7 @@ func (x *proxy) finish(r *request, outcome history.Outcome) {
 	r.stage = stageDone
 	r.op.Returned, r.op.Outcome = w.now, outcome
 	if outcome == history.OK {
-		w.executed = append(w.executed, execution{r.execAt, r.exec, r.op.ID, r.log})
+		w.executed = append(w.executed, execution{r.execAt, r.exec, r.op.ID, r.log, r.off, r.op.Kind.Writes()})
 		if w.healed && r.op.Kind.Writes() && r.since > w.sched.Length {
 			x.healedAck = true
 		}
@@ -628,7 +642,11 @@ func (c *client) next() {
 	r := &request{client: c, op: history.Op{Client: c.id, ID: id, Invoked: w.now, Where: "primary"}}
 	value := strconv.FormatUint(id, 10)
 	r.key = w.rng.IntN(registers)
-	switch k := w.rng.IntN(10); {
+	k := w.rng.IntN(10)
+	if w.sched.Readers && c.id%2 == 1 {
+		k = 4
+	}
+	switch {
 	case k < 4:
 		r.op.Kind, r.op.Key, r.op.Value = history.Set, registerNames[r.key], value
 	case k < 7:

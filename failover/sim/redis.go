@@ -18,6 +18,7 @@ type entryKind uint8
 const (
 	entryPing   entryKind = iota // the primary's keepalive
 	entryGetAck                  // asks the replicas to acknowledge
+	entryMark                    // a proxy's, that changes nothing
 	entrySet
 	entryPush
 	entryIncr
@@ -123,6 +124,7 @@ type proc struct {
 	waiters               []*waiter
 
 	promoted  bool // once, and has followed nobody since
+	saved     bool // its data set was put aside
 	diskStale bool
 	synced    struct { // what is safe from a power loss
 		log *stream
@@ -226,7 +228,7 @@ func (c *conn) pump() {
 		return
 	}
 	c.inflight = true
-	at := w.now + w.latency(c.p.n.index, c.r.n.index) + w.links[c.p.n.index][c.r.n.index].slow
+	at := w.now + w.latency(c.p.n.index, c.r.n.index)
 	w.at(&c.r.actor, at, func() {
 		c.inflight = false
 		c.r.receive(c)
@@ -424,6 +426,10 @@ func (p *proc) later(d time.Duration) {
 // connect asks the node that it follows to PSYNC.
 func (p *proc) connect() {
 	p.attempts++
+	if p.w.now < p.n.unlinked {
+		p.later(p.n.unlinked - p.w.now)
+		return
+	}
 	p.later(time.Second) // unless it succeeds
 	n, target := p.attempts, p.w.nodes[p.following]
 	p.w.send(p.n.index, target.index, func() {
@@ -604,7 +610,7 @@ func (p *proc) fence(at time.Duration) {
 		return
 	}
 	p.w.at(&p.n.machine, at, func() {
-		if p.alive && p.fenceNo == n {
+		if p.alive && p.fenceNo == n && p.n.fencer == 0 {
 			p.w.tracef("node %d: the fencer's deadline", p.n.index)
 			p.kill("killed by the fencer", false)
 		}

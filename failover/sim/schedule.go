@@ -2,9 +2,11 @@ package sim
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,25 +21,31 @@ type Schedule struct {
 	Nodes        int
 	Proxies      int
 	Clients      int // of each proxy
+	Members      int // of the store
 	Durability   cluster.Durability
-	OneClock     bool // all in one process tree: one clock, statuses are pushed
-	Committed    bool // every read waits for a commit
-	BadClocks    bool // clocks drift far beyond what δ allows: acked writes must survive all the same
-	ShortBacklog bool // a replica that falls behind needs a full sync
+	Refuse       bool          // on_lost_quorum
+	Home         string        // the zone where the primary belongs; ""
+	OneClock     bool          // all in one process tree: one clock, statuses are pushed
+	Committed    bool          // every read waits for a commit
+	Readers      bool          // every second client only reads
+	BadClocks    bool          // clocks drift far beyond what δ allows: acked writes must survive all the same
+	Extreme      bool          // each clock drifts as far as it may, this way or that
+	ShortBacklog bool          // a replica that falls behind needs a full sync
+	Hold         time.Duration // how long a proxy keeps a request
 	Think        time.Duration
 	Length       time.Duration // all faults have begun by then
 	Mutation     failover.Mutation
 	Faults       []Fault
 }
 
-// NewSchedule draws a schedule: a random few of the kinds of faults, so that each kind also meets
-// the calm of the others.
+// NewSchedule draws a schedule, swarm-fashion: each has its own few kinds of faults, with weights of its
+// own, so that each kind also meets the calm of the others; or a story, on its own or among those.
 func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 	r := rand.New(rand.NewPCG(seed, 2))
 	s := Schedule{
-		Seed: seed, Nodes: 3, Proxies: 1 + r.IntN(2), Clients: 2, Durability: cluster.DurabilitySync, Mutation: m,
-		OneClock: r.IntN(10) < 3, ShortBacklog: r.IntN(4) == 0, Think: 80 * ms,
-		Length: time.Duration(2000+r.IntN(2000)) * ms,
+		Seed: seed, Nodes: 3, Proxies: 1 + r.IntN(2), Clients: 2, Members: 3, Durability: cluster.DurabilitySync, Mutation: m,
+		OneClock: r.IntN(10) < 3, ShortBacklog: r.IntN(4) == 0, Hold: 3 * time.Second, Think: 80 * ms,
+		Length: time.Duration(2000+r.IntN(2000)) * ms, Refuse: r.IntN(4) == 0, Readers: r.IntN(2) == 0, Extreme: r.IntN(2) == 0,
 	}
 	switch r.IntN(10) {
 	case 0:
@@ -49,35 +57,48 @@ func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 	case 3:
 		s.BadClocks = !s.OneClock
 	}
+	if s.OneClock || r.IntN(3) == 0 {
+		s.Members = 1
+	}
 	if r.IntN(3) == 0 {
 		s.Clients, s.Think = 6, 120*ms
 	}
-	s.Committed = s.Proxies > 1 || r.IntN(2) == 0
+	if r.IntN(3) == 0 {
+		s.Hold = time.Second
+	}
+	if r.IntN(8) == 0 {
+		s.Home = zoneName(r.IntN(3))
+	}
+	s.Committed = r.IntN(2) == 0
+	if r.IntN(2) == 0 {
+		s.drawSwarm(r, 1+r.IntN(7))
+	} else {
+		s.drawStory(r)
+		s.drawSwarm(r, max(0, r.IntN(4)-1))
+	}
+	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
+	return s
+}
+
+// drawSwarm adds n faults of a few kinds.
+func (s *Schedule) drawSwarm(r *rand.Rand, n int) {
 	var kinds []FaultKind
 	for _, k := range faultKinds {
-		if r.IntN(100) < 35 {
-			kinds = append(kinds, k)
+		if r.IntN(100) < 25 {
+			for range 1 + r.IntN(3) {
+				kinds = append(kinds, k)
+			}
 		}
 	}
 	if len(kinds) == 0 {
 		kinds = faultKinds
 	}
-	for range 1 + r.IntN(7) {
-		s.Faults = append(s.Faults, drawFault(r, s, kinds))
+	for range n {
+		s.Faults = append(s.Faults, s.drawFault(r, kinds))
 	}
-	if r.IntN(2) == 0 {
-		s.Faults = s.Faults[:r.IntN(2)]
-		if r.IntN(5) == 0 {
-			// Without commits only permits keep two primaries apart.
-			s.Durability, s.Proxies, s.Committed = cluster.DurabilityAsync, 2, true
-		}
-		s.Faults = append(s.Faults, drawStory(r, s)...)
-	}
-	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(min(1, max(-1, a.At-b.At))) })
-	return s
 }
 
-func drawFault(r *rand.Rand, s Schedule, kinds []FaultKind) Fault {
+func (s *Schedule) drawFault(r *rand.Rand, kinds []FaultKind) Fault {
 	f := Fault{Kind: kinds[r.IntN(len(kinds))], A: -1, B: r.IntN(s.Nodes+s.Proxies+2) - 1}
 	calm := 1500 * ms // until then most groups have found together, and have a rule
 	if r.IntN(6) == 0 {
@@ -96,57 +117,6 @@ func drawFault(r *rand.Rand, s Schedule, kinds []FaultKind) Fault {
 	return f
 }
 
-// stories are faults that belong together: each is the setting in which one rule of the design is all
-// that stands between a group and a loss. Times are after the story's start; a spread makes them vary.
-var stories = [][]Fault{
-	// The permit must count from before the renewal was sent.
-	{{Kind: FaultStoreSlow, A: -1, For: 3 * time.Second}, {Kind: FaultCutStore, A: -1, At: 500 * ms, For: 2 * time.Second}},
-	{{Kind: FaultLateAnswers, A: -1, For: 3 * time.Second}, {Kind: FaultCut, A: -1, B: -1, At: 700 * ms, For: 2 * time.Second}},
-	// Nobody is left to fence: the permit alone stands between the old primary and its clients.
-	{{Kind: FaultFreezeGuards, A: -1, For: 3 * time.Second}, {Kind: FaultDeafProxy, A: -1, For: 3 * time.Second}},
-	// A voter comes back, and is not asked yet by an election.
-	{{Kind: FaultCutNodes, A: 2, For: 900 * ms}, {Kind: FaultCut, A: -1, B: 1, At: 1100 * ms, For: 600 * ms}, {Kind: FaultCutNodes, A: 2, At: 1300 * ms, For: 900 * ms}, {Kind: FaultKillRedis, A: -1, At: 1310 * ms}},
-	// Reads on the old primary's connections, by a proxy that has not heard.
-	{{Kind: FaultDeafProxy, A: -1, For: time.Second}, {Kind: FaultSwitchover, A: -1, B: -1, At: 50 * ms}},
-	// A write that everybody can see and nobody else has.
-	{{Kind: FaultCutNodes, A: -1, For: 600 * ms}, {Kind: FaultKillRedis, A: -1, At: 250 * ms}},
-	// Two primaries die one after the other.
-	{{Kind: FaultKillRedis, A: -1}, {Kind: FaultCutNodes, A: 1, At: 30 * ms, For: 300 * ms}, {Kind: FaultCutNodes, A: 2, At: 30 * ms, For: 300 * ms}, {Kind: FaultKillRedis, A: -1, At: 150 * ms}},
-	// The voter that has the write is not there, one that lags is.
-	{{Kind: FaultCut, A: 0, B: 2, For: 700 * ms}, {Kind: FaultFreezeHost, A: 1, At: 300 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: 0, At: 310 * ms}},
-	{{Kind: FaultCut, A: 1, B: 0, For: 700 * ms}, {Kind: FaultFreezeHost, A: 2, At: 300 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: 1, At: 310 * ms}},
-	// The new log's name does not reach the store.
-	{{Kind: FaultStoreSlow, A: -1, For: 4 * time.Second}, {Kind: FaultKillRedis, A: -1, At: 100 * ms}, {Kind: FaultKillRedis, A: -1, At: 1200 * ms}},
-	// A switchover to a node that is behind.
-	{{Kind: FaultSlow, A: -1, For: 1500 * ms}, {Kind: FaultSwitchover, A: -1, B: -1, At: 400 * ms}},
-	// An old primary with a longer log of its own comes back as the new one dies.
-	{{Kind: FaultCutNodes, A: -1, For: 1700 * ms}, {Kind: FaultCutStore, A: -1, For: 1700 * ms}, {Kind: FaultKillRedis, A: -1, At: 1600 * ms}},
-	// A switchover's target dies at the worst moment, or the store does not say what became of it.
-	{{Kind: FaultSwitchover, A: -1, B: -1}, {Kind: FaultKillRedis, A: -1, At: 10 * ms}},
-	{{Kind: FaultStoreForgets, A: -1, For: time.Second}, {Kind: FaultSwitchover, A: -1, B: -1, At: 100 * ms}, {Kind: FaultCrashAgent, A: -1, At: 700 * ms}},
-	{{Kind: FaultSwitchover, A: -1, B: -1}, {Kind: FaultFreezeAgent, A: -1, At: 5 * ms, For: 1900 * ms}},
-	// Replicas give a primary up that lives.
-	{{Kind: FaultCutStore, A: 0, For: 1300 * ms}, {Kind: FaultCutStore, A: 1, For: 1300 * ms}, {Kind: FaultKillRedis, A: -1, At: 1500 * ms}},
-	// A rule that shrinks while a proxy holds an older one.
-	{{Kind: FaultDeafProxy, A: -1, For: 700 * ms}, {Kind: FaultCutNodes, A: 1, At: 50 * ms, For: 800 * ms}, {Kind: FaultKillRedis, A: -1, At: 760 * ms}},
-}
-
-func drawStory(r *rand.Rand, s Schedule) []Fault {
-	start := 1500*ms + time.Duration(r.Int64N(int64(s.Length-1500*ms)))
-	var faults []Fault
-	for _, f := range stories[r.IntN(len(stories))] {
-		spread := func(d time.Duration) time.Duration {
-			return (d/2 + time.Duration(r.Int64N(int64(d)+1))).Round(us)
-		}
-		f.At, f.For = start.Round(us)+spread(f.At), spread(f.For)
-		if f.B == 0 {
-			f.B = r.IntN(2)
-		}
-		faults = append(faults, f)
-	}
-	return faults
-}
-
 // clock of a host: it starts anywhere, and runs fast or slow by less than δ/T.
 func (s Schedule) clock(host int) clock {
 	if s.OneClock {
@@ -154,19 +124,50 @@ func (s Schedule) clock(host int) clock {
 	}
 	r := rand.New(rand.NewPCG(s.Seed, 1000+uint64(host)))
 	drift := int64(maxDrift)
-	if s.BadClocks {
+	switch {
+	case s.BadClocks:
 		drift *= 4
+	case slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == FaultClockJump }):
+		drift = jumpingDrift
 	}
-	return clock{offset: time.Duration(r.Int64N(int64(time.Hour))), ppm: r.Int64N(2*drift) - drift}
+	c := clock{offset: time.Duration(r.Int64N(int64(time.Hour))), ppm: r.Int64N(2*drift) - drift}
+	if s.Extreme {
+		c.ppm = drift - 2*drift*r.Int64N(2)
+	}
+	return c
 }
 
 // maxDrift is how far a clock may run from true time, in millionths: δ/T of the fast profile is
-// 150,000; beyond it the permits of two nodes may overlap.
-const maxDrift = 140_000
+// 150,000; beyond it the permits of two nodes may overlap. Where clocks may also jump, δ must cover a
+// jump beside the drift.
+const (
+	maxDrift     = 140_000
+	jumpingDrift = 20_000
+	jumpBound    = 100 * ms
+)
+
+func (s Schedule) lostQuorum() cluster.LostQuorum {
+	if s.Refuse {
+		return cluster.LostQuorumRefuse
+	}
+	return cluster.LostQuorumShrink
+}
+
+// zones is how many there are: the nodes and the members of the store are dealt out to them in turn.
+const zones = 3
+
+func (s Schedule) zoneOf(index int) int { return index % zones }
+
+func zoneName(z int) string { return string(rune('a' + z)) }
+
+// home is the zone of a proxy.
+func (s Schedule) home(proxy int) int {
+	return rand.New(rand.NewPCG(s.Seed, 3000+uint64(proxy))).IntN(zones)
+}
 
 func (s Schedule) peer(i int) failover.Peer {
 	r := rand.New(rand.NewPCG(s.Seed, 2000+uint64(i)))
-	return failover.Peer{Node: nodeID(i), Zone: string(rune('a' + i%3)), Priority: r.IntN(3)}
+	return failover.Peer{Node: nodeID(i), Zone: zoneName(s.zoneOf(i)), Priority: r.IntN(3)}
 }
 
 func (s Schedule) peers() []failover.Peer {
@@ -180,8 +181,11 @@ func (s Schedule) peers() []failover.Peer {
 // String is the schedule as a script, which Parse reads.
 func (s Schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "schedule seed=%d nodes=%d proxies=%d clients=%d durability=%s oneclock=%v committed=%v badclocks=%v shortbacklog=%v think=%v length=%v mutation=%v\n",
-		s.Seed, s.Nodes, s.Proxies, s.Clients, s.Durability, s.OneClock, s.Committed, s.BadClocks, s.ShortBacklog, s.Think, s.Length, s.Mutation)
+	b.WriteString("schedule")
+	for _, f := range s.head() {
+		fmt.Fprintf(&b, " %s=%v", f.name, f.get())
+	}
+	b.WriteByte('\n')
 	for _, f := range s.Faults {
 		fmt.Fprintf(&b, "%v %s a=%d b=%d for=%v\n", f.At, f.Kind, f.A, f.B, f.For)
 	}
@@ -215,30 +219,97 @@ func Parse(text string) (Schedule, error) {
 	return s, sc.Err()
 }
 
-func (s *Schedule) parseHead(line string) error {
-	var durability, think, length, mutation string
-	_, err := fmt.Sscanf(line, "schedule seed=%d nodes=%d proxies=%d clients=%d durability=%s oneclock=%t committed=%t badclocks=%t shortbacklog=%t think=%s length=%s mutation=%s",
-		&s.Seed, &s.Nodes, &s.Proxies, &s.Clients, &durability, &s.OneClock, &s.Committed, &s.BadClocks, &s.ShortBacklog, &think, &length, &mutation)
-	if err != nil {
-		return err
+// field is one word of a script's first line.
+type field struct {
+	name string
+	get  func() string
+	set  func(text string) error
+}
+
+// head are the fields of the first line. A script that lacks one is from before it existed: it means
+// what it meant then.
+func (s *Schedule) head() []field {
+	return []field{
+		number("seed", &s.Seed), count("nodes", &s.Nodes), count("proxies", &s.Proxies), count("clients", &s.Clients),
+		count("members", &s.Members), word("durability", (*string)(&s.Durability)), flag("refuse", &s.Refuse), word("home", &s.Home),
+		flag("oneclock", &s.OneClock), flag("committed", &s.Committed), flag("readers", &s.Readers), flag("badclocks", &s.BadClocks),
+		flag("extreme", &s.Extreme), flag("shortbacklog", &s.ShortBacklog), duration("hold", &s.Hold), duration("think", &s.Think),
+		duration("length", &s.Length), mutation("mutation", &s.Mutation),
 	}
-	s.Durability = cluster.Durability(durability)
-	if s.Think, err = time.ParseDuration(think); err != nil {
+}
+
+func number(name string, v *uint64) field {
+	return field{name, func() string { return strconv.FormatUint(*v, 10) }, func(t string) (err error) {
+		*v, err = strconv.ParseUint(t, 10, 64)
 		return err
-	}
-	if s.Length, err = time.ParseDuration(length); err != nil {
+	}}
+}
+
+func count(name string, v *int) field {
+	return field{name, func() string { return strconv.Itoa(*v) }, func(t string) (err error) {
+		*v, err = strconv.Atoi(t)
 		return err
-	}
-	if mutation == failover.MutationNone.String() {
+	}}
+}
+
+func word(name string, v *string) field {
+	return field{name, func() string { return *v }, func(t string) error {
+		*v = t
 		return nil
-	}
-	for _, m := range failover.Mutations() {
-		if m.String() == mutation {
-			s.Mutation = m
-			return nil
+	}}
+}
+
+func flag(name string, v *bool) field {
+	return field{name, func() string { return strconv.FormatBool(*v) }, func(t string) (err error) {
+		*v, err = strconv.ParseBool(t)
+		return err
+	}}
+}
+
+func duration(name string, v *time.Duration) field {
+	return field{name, func() string { return v.String() }, func(t string) (err error) {
+		*v, err = time.ParseDuration(t)
+		return err
+	}}
+}
+
+func mutation(name string, v *failover.Mutation) field {
+	return field{name, func() string { return v.String() }, func(t string) error {
+		for _, m := range append(failover.Mutations(), failover.MutationNone) {
+			if m.String() == t {
+				*v = m
+				return nil
+			}
+		}
+		return fmt.Errorf("unknown mutation %q", t)
+	}}
+}
+
+func (s *Schedule) parseHead(line string) error {
+	s.Members, s.Hold = 1, 3*time.Second
+	fields := s.head()
+	for _, w := range strings.Fields(line)[1:] {
+		name, text, _ := strings.Cut(w, "=")
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		if i < 0 {
+			return fmt.Errorf("unknown field %q", name)
+		}
+		if err := fields[i].set(text); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return fmt.Errorf("unknown mutation %q", mutation)
+	return s.valid()
+}
+
+// valid says what a schedule cannot be played without.
+func (s *Schedule) valid() error {
+	switch {
+	case s.Nodes < 1 || s.Proxies < 1 || s.Clients < 1 || s.Members < 1:
+		return fmt.Errorf("nodes, proxies, clients and members must be above zero")
+	case s.Think <= 5*ms || s.Length <= 0 || s.Hold <= 0:
+		return fmt.Errorf("think must be above 5ms, length and hold above zero")
+	}
+	return nil
 }
 
 func parseFault(line string) (Fault, error) {

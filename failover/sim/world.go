@@ -27,7 +27,7 @@ type world struct {
 	seq     uint64
 	steps   int
 
-	links   [][]link // from host, to host; the store is the last host
+	links   [][]link // from host, to host: nodes, proxies, members of the store
 	store   *store
 	nodes   []*node
 	proxies []*proxy
@@ -35,17 +35,21 @@ type world struct {
 	stopped bool // clients ask for nothing new
 	healed  bool
 
-	log      history.Log
-	executed []execution
-	replays  []history.Op // first attempts of writes that were sent again
-	nextID   uint64
-	streams  int
-	boots    int
+	log         history.Log
+	executed    []execution
+	replays     []history.Op // first attempts of writes that were sent again
+	forks       []leaving    // where each log was left, as the record told
+	nextID      uint64
+	nextRequest int
+	streams     int
+	boots       int
 
 	injected  map[FaultKind]int
 	destroyed bool // a node lost its data set, or the end of it
 	deaths    int  // of processes, whoever caused them
 	short     bool // a lead was taken with a data set that may lack its end
+	accepted  bool // an operator took a lead although acked writes may be lost
+	healTook  time.Duration
 
 	failure string
 	trace   *strings.Builder // nil: not wanted
@@ -58,6 +62,16 @@ type execution struct {
 	epoch cluster.Epoch
 	op    uint64
 	log   *stream
+	off   int64 // of the log when it was carried out
+	write bool
+}
+
+// leaving is a place where a log goes on from another, as the record told it.
+type leaving struct {
+	log, parent string
+	at          int64
+	epoch       cluster.Epoch
+	planned     bool // a switchover
 }
 
 // actor is whatever a process pause can stop: its events wait until it goes on.
@@ -69,12 +83,12 @@ func newWorld(s Schedule) *world {
 		panic(err)
 	}
 	w := &world{sched: s, profile: profile, rng: rand.New(rand.NewPCG(s.Seed, 1)), injected: map[FaultKind]int{}}
-	hosts := s.Nodes + s.Proxies + 1
+	hosts := s.Nodes + s.Proxies + s.Members
 	w.links = make([][]link, hosts)
 	for i := range w.links {
 		w.links[i] = make([]link, hosts)
 	}
-	w.store = &store{w: w}
+	w.store = newStore(w, s.Nodes+s.Proxies)
 	for i := range s.Nodes {
 		w.nodes = append(w.nodes, newNode(w, i))
 	}
@@ -84,7 +98,8 @@ func newWorld(s Schedule) *world {
 	return w
 }
 
-// clock is one host's: it starts at an offset of its own and runs a little fast or slow.
+// clock is one host's: it starts at an offset of its own and runs a little fast or slow. A fault may have it
+// jump ahead; it never goes back.
 type clock struct {
 	offset time.Duration
 	ppm    int64
@@ -161,6 +176,7 @@ func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 // link is one direction between two hosts.
 type link struct {
 	cut  int // how many faults cut it now
+	loss int // percent of the messages that have to be sent again
 	slow time.Duration
 	last time.Duration // when the newest message arrives: they keep their order
 	held []func()      // messages that the network may still deliver when it heals
@@ -175,22 +191,44 @@ func (w *world) send(from, to int, deliver func()) {
 		}
 		return
 	}
-	at := w.now + w.latency(from, to) + l.slow
-	l.last = max(l.last+1, at)
+	l.last = max(l.last+1, w.now+w.latency(from, to))
 	w.at(nil, l.last, deliver)
 }
 
+// latency is how long the next message takes.
 func (w *world) latency(from, to int) time.Duration {
 	if from == to {
 		return w.between(20*us, 60*us)
 	}
+	l := &w.links[from][to]
+	d := w.travel() + l.slow
+	for l.loss > 0 && w.chance(l.loss) {
+		d += resend // and all that was sent after it waits
+	}
+	return d
+}
+
+// resend is after how long TCP sends again what was lost (its least RTO on Linux).
+const resend = 200 * ms
+
+func (w *world) travel() time.Duration {
 	if w.rng.IntN(64) == 0 {
 		return w.between(ms, 20*ms)
 	}
 	return w.between(100*us, 600*us)
 }
 
-func (w *world) cut(from, to int) { w.links[from][to].cut++ }
+func (w *world) cut(from, to int) {
+	w.links[from][to].cut++
+	w.changed(from, to)
+}
+
+// changed tells the store's members that a link between them has come or gone.
+func (w *world) changed(from, to int) {
+	if first := w.store.members[0].host; from >= first && to >= first {
+		w.store.look()
+	}
+}
 
 func (w *world) heal(from, to int) {
 	l := &w.links[from][to]
@@ -205,6 +243,7 @@ func (w *world) heal(from, to int) {
 	if from < len(w.nodes) && to < len(w.nodes) {
 		w.nodes[from].pumpAll()
 	}
+	w.changed(from, to)
 }
 
 func (w *world) open(from, to int) bool { return w.links[from][to].cut == 0 }
