@@ -70,6 +70,8 @@ func (a *Agent) carryOut(ctx, life context.Context, d doing, m *resultMsg) error
 	case failover.ActPersist:
 		return a.disk.keep(kept{Epoch: d.Epoch, Revoked: d.Revoked, Lead: d.Lead})
 	}
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
 	c, err := a.login().Dial(ctx)
 	if err != nil {
 		return err
@@ -95,6 +97,7 @@ func (a *Agent) carryOut(ctx, life context.Context, d doing, m *resultMsg) error
 
 // promote makes redis-server a primary, with a user of its own for the epoch's clients.
 func (a *Agent) promote(ctx context.Context, c *redis.Control, d doing, m *resultMsg) error {
+	a.promotions.Add(1)
 	changes, err := a.runs.promotes()
 	if err != nil {
 		return fmt.Errorf("note the promotion: %w", err)
@@ -238,14 +241,16 @@ func (a *Agent) dismiss(ctx, life context.Context, c *redis.Control, d doing) er
 	promotions := a.promotions.Load()
 	a.goDo(func() {
 		pause(life, a.opts.Profile.Drain)
+		a.changeMu.Lock() // it would end the connection of another change, too
+		defer a.changeMu.Unlock()
+		if a.promotions.Load() != promotions {
+			return // they are the clients of a new epoch
+		}
 		bound, cancel := context.WithTimeout(life, a.callTimeout())
 		defer cancel()
 		c, err := a.login().Dial(bound)
 		if err == nil {
 			defer c.Close()
-			if a.promotions.Load() != promotions {
-				return // they are the clients of a new epoch
-			}
 			a.dropControl()
 			err = c.Dismiss(bound)
 		}

@@ -55,7 +55,8 @@ type Agent struct {
 	fencedAt   time.Duration
 	lag        lag
 
-	promotions atomic.Int64 // of this node's servers, so far
+	promotions atomic.Int64 // of this node's servers that were begun, so far
+	changeMu   sync.Mutex   // held while redis-server is being changed by commands
 
 	peers     peers
 	controlMu sync.Mutex
@@ -413,7 +414,6 @@ func (a *Agent) changedServer(m resultMsg) {
 	case failover.ActPromote:
 		a.end.moved = true
 		a.access, a.backstop = m.access, backstop{}
-		a.promotions.Add(1)
 	case failover.ActRevoke:
 		a.access = cluster.Access{}
 	}

@@ -80,7 +80,7 @@ func (a *Agent) keepBackstop(ctx context.Context) {
 	a.goDo(func() {
 		bound, cancel := context.WithTimeout(ctx, a.callTimeout())
 		defer cancel()
-		err := a.requireReplica(bound, on)
+		err := a.requireReplica(bound, promotion, on)
 		if err != nil {
 			a.log.Warn("redis-server does not take min-replicas-to-write", "error", err)
 			pause(ctx, a.opts.Profile.Probe) // it is tried again with the next step
@@ -89,7 +89,12 @@ func (a *Agent) keepBackstop(ctx context.Context) {
 	})
 }
 
-func (a *Agent) requireReplica(ctx context.Context, on bool) error {
+func (a *Agent) requireReplica(ctx context.Context, promotion int64, on bool) error {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	if a.promotions.Load() != promotion {
+		return nil // it is a fresh primary again
+	}
 	c, err := a.control(ctx)
 	if err != nil {
 		return err
