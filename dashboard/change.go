@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -79,20 +80,31 @@ func (d *Dashboard) changeOf(e cluster.Epoch) *cluster.Change {
 	return d.change
 }
 
-// retire keeps the change that a newer one replaces, in case that is the group's start or comes to nothing.
+// retire keeps the change that a newer one replaces. The caller holds mu.
 func (d *Dashboard) retire() {
 	if c := d.told(); c != nil {
-		d.before = c
+		d.kept[c.Kind] = c
 	}
 }
 
-// lastChange is the newest change with what the lead record says of it; nil when there is none. The
-// caller holds mu.
-func (d *Dashboard) lastChange() *cluster.Change {
+// changes are the newest of each kind, with what the lead record says of them. The caller holds mu.
+func (d *Dashboard) changes() map[string]*cluster.Change {
+	all := maps.Clone(d.kept)
 	if c := d.told(); c != nil {
-		return c
+		all[c.Kind] = c
 	}
-	return d.before
+	return all
+}
+
+// lastChange is the newest change; nil when there has been none. The caller holds mu.
+func (d *Dashboard) lastChange() *cluster.Change {
+	var last *cluster.Change
+	for _, c := range d.changes() {
+		if last == nil || c.Started.After(last.Started) {
+			last = c
+		}
+	}
+	return last
 }
 
 // told is the change that this process has seen, once all is known of it; nil before, and when it was
@@ -118,8 +130,8 @@ func (d *Dashboard) told() *cluster.Change {
 	return &c
 }
 
-// loadChange reads the newest change that an earlier process kept.
-func (d *Dashboard) loadChange() error {
+// loadChanges reads the newest changes that an earlier process kept.
+func (d *Dashboard) loadChanges() error {
 	if d.opts.ChangeFile == "" {
 		return nil
 	}
@@ -127,14 +139,18 @@ func (d *Dashboard) loadChange() error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	var c cluster.Change
+	var kept map[string]*cluster.Change
 	if err == nil {
-		err = json.Unmarshal(text, &c)
+		err = json.Unmarshal(text, &kept)
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", d.opts.ChangeFile, err)
 	}
-	d.before = &c
+	for kind, c := range kept {
+		if c != nil {
+			d.kept[kind] = c
+		}
+	}
 	return nil
 }
 
@@ -144,17 +160,17 @@ func (d *Dashboard) keepChanges(ctx context.Context) {
 		return
 	}
 	d.mu.Lock()
-	on := d.before
+	on := maps.Clone(d.kept)
 	d.mu.Unlock()
 	for ended := false; ; {
 		d.mu.Lock()
-		c, news := d.lastChange(), d.whenNews
+		now, news := d.changes(), d.whenNews
 		d.mu.Unlock()
-		if !reflect.DeepEqual(c, on) {
-			if err := writeChange(d.opts.ChangeFile, c); err != nil {
+		if !reflect.DeepEqual(now, on) {
+			if err := writeChanges(d.opts.ChangeFile, now); err != nil {
 				d.log.Warn("the last failover is not kept over a restart", "error", err)
 			}
-			on = c
+			on = now
 		}
 		if ended {
 			return
@@ -167,9 +183,9 @@ func (d *Dashboard) keepChanges(ctx context.Context) {
 	}
 }
 
-// writeChange puts the file there whole or not at all.
-func writeChange(path string, c *cluster.Change) error {
-	text, err := json.Marshal(c)
+// writeChanges puts the file there whole or not at all.
+func writeChanges(path string, changes map[string]*cluster.Change) error {
+	text, err := json.MarshalIndent(changes, "", "  ")
 	if err != nil {
 		return err
 	}

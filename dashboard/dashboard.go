@@ -50,7 +50,7 @@ type Options struct {
 	Endpoints     cluster.Endpoints
 	Clock         func() time.Duration // the agents' clock
 	Kill          Killer               // nil: forced failovers are refused
-	// ChangeFile keeps the newest change of primary over a restart; "": it is forgotten.
+	// ChangeFile keeps the newest change of primary of each kind over a restart; "": they are forgotten.
 	ChangeFile string
 	Metrics    Registry
 	Logger     *slog.Logger
@@ -64,13 +64,13 @@ type Dashboard struct {
 
 	mu       sync.Mutex
 	nodes    map[cluster.NodeID]heard
-	led      led                // the newest primary that was heard of
-	lastLed  time.Duration      // when a primary last said that it may accept writes
-	change   *cluster.Change    // the newest change of primary
-	before   *cluster.Change    // the one that an earlier process kept; nil when none did
-	begun    cluster.Event      // what began the change under way; zero Time when none is
-	was      cluster.GroupState // as it was last looked at
-	since    time.Time          // since when it has been that
+	led      led                        // the newest primary that was heard of
+	lastLed  time.Duration              // when a primary last said that it may accept writes
+	change   *cluster.Change            // the newest change of primary
+	kept     map[string]*cluster.Change // the newest of each kind before change, also an earlier process's
+	begun    cluster.Event              // what began the change under way; zero Time when none is
+	was      cluster.GroupState         // as it was last looked at
+	since    time.Time                  // since when it has been that
 	counts   counts
 	whenNews chan struct{} // closed and replaced whenever something above changes
 
@@ -114,9 +114,9 @@ func New(o Options) (*Dashboard, error) {
 	}
 	d := &Dashboard{
 		opts: o, log: o.Logger.With("component", "dashboard"), events: newRing(),
-		nodes: map[cluster.NodeID]heard{}, whenNews: make(chan struct{}), requests: newRequests(),
+		nodes: map[cluster.NodeID]heard{}, kept: map[string]*cluster.Change{}, whenNews: make(chan struct{}), requests: newRequests(),
 	}
-	if err := d.loadChange(); err != nil {
+	if err := d.loadChanges(); err != nil {
 		d.log.Warn("the last failover is not known", "error", err)
 	}
 	registerMetrics(d)

@@ -43,6 +43,7 @@ type Asked struct {
 // Outcome is the answer to both: 200 when it is done, or planned; 409 when it was refused and nothing was
 // changed, 400 when it makes no sense, 502 when it was tried and did not come to its end.
 type Outcome struct {
+	Group   string        `json:"group"`
 	OK      bool          `json:"ok"`
 	Refused bool          `json:"refused,omitempty"`
 	Message string        `json:"message"`
@@ -96,6 +97,7 @@ func (d *Dashboard) operate(w http.ResponseWriter, r *http.Request, asked Asked,
 		asked.RequestID = "" // nothing is done: it may be asked as often as one likes
 	}
 	o := d.requests.answer(asked.RequestID, ask, once)
+	o.Group = d.opts.Group
 	code := http.StatusOK
 	switch {
 	case o.Invalid:
@@ -121,7 +123,7 @@ func (d *Dashboard) switchover(ctx context.Context, ask SwitchoverRequest) Outco
 	}
 	o := Outcome{OK: reply.OK, Refused: reply.Refused, Message: reply.Message, Epoch: reply.Lead.Epoch}
 	if ask.DryRun && reply.OK {
-		o.Plan = planSwitchover(s, reply.To)
+		o.Plan = d.expect(planSwitchover(s, reply.To), cluster.KindSwitchover)
 		o.Message = "nothing was changed"
 	}
 	return o
@@ -146,7 +148,7 @@ func (d *Dashboard) failover(ctx context.Context, ask FailoverRequest) Outcome {
 	case why != "":
 		return refuse("%s", why)
 	case ask.DryRun:
-		return Outcome{OK: true, Message: "nothing was changed", Epoch: s.Epoch, Plan: planFailover(s, e, victim)}
+		return Outcome{OK: true, Message: "nothing was changed", Epoch: s.Epoch, Plan: d.expect(planFailover(s, e, victim), cluster.KindFailover)}
 	}
 	if err := d.opts.Kill(ctx, victim.ID, s.Epoch); errors.Is(err, cluster.ErrRefused) {
 		return refuse("%v", err)

@@ -271,6 +271,12 @@ func TestTheLastFailoverOutlivesTheProcess(t *testing.T) {
 	if got == nil || got.To != "main-002" || got.LostBytes != 10 || got.Kind != "failover" || !got.Started.Equal(want.Started) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
+	if p := again.expect(&Plan{}, cluster.KindFailover); p.ExpectedMs == nil || *p.ExpectedMs != want.DurationMs {
+		t.Errorf("%+v", p)
+	}
+	if p := again.expect(&Plan{}, cluster.KindSwitchover); p.ExpectedMs != nil {
+		t.Errorf("there was no switchover: %+v", p)
+	}
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -16,14 +16,16 @@ type Plan struct {
 	Why       string         `json:"why"` // why To
 	LostBytes int64          `json:"lost_bytes"`
 	Loss      string         `json:"loss"` // the same in words
-	// ExpectedMs is how long the newest change of this kind took here; null when there was none.
+	// ExpectedMs is how long the newest change of this kind took here; null when there has been none.
 	ExpectedMs *float64           `json:"expected_ms"`
 	PhasesMs   map[string]float64 `json:"phases_ms,omitempty"` // of that change
 }
 
-// expect takes the time from the newest change, if it was of this kind.
-func (p *Plan) expect(c *cluster.Change, kind string) *Plan {
-	if c != nil && c.Kind == kind {
+// expect fills in the time that the newest change of the kind took.
+func (d *Dashboard) expect(p *Plan, kind string) *Plan {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.changes()[kind]; c != nil {
 		p.ExpectedMs, p.PhasesMs = &c.DurationMs, c.PhasesMs
 	}
 	return p
@@ -36,7 +38,7 @@ func planFailover(s cluster.Status, e failover.Explanation, victim cluster.Statu
 	for _, c := range b.Ranking {
 		candidates = append(candidates, string(c.Node))
 	}
-	p := &Plan{From: victim.ID, To: b.Winner, Why: b.Reason, LostBytes: b.LostBytes, Loss: b.Loss, Steps: []string{
+	return &Plan{From: victim.ID, To: b.Winner, Why: b.Reason, LostBytes: b.LostBytes, Loss: b.Loss, Steps: []string{
 		fmt.Sprintf("redis-server of %s (pid %d, zone %s) gets SIGKILL", victim.ID, victim.PID, victim.Zone),
 		fmt.Sprintf("the agent of %s sees the exit and releases epoch %d in the store; from the exit on the proxy holds requests", victim.ID, s.Epoch),
 		fmt.Sprintf("%s read what is still on its way, let go of %s for good and tell one another where their logs end", strings.Join(candidates, " and "), victim.ID),
@@ -44,7 +46,6 @@ func planFailover(s cluster.Status, e failover.Explanation, victim cluster.Statu
 		fmt.Sprintf("redis-server of %s is promoted, its log goes on record, and the held requests go there", b.Winner),
 		others(s, victim.ID, b.Winner),
 	}}
-	return p.expect(s.LastFailover, cluster.KindFailover)
 }
 
 // others says what becomes of the rest.
@@ -84,7 +85,7 @@ func planSwitchover(s cluster.Status, to cluster.NodeID) *Plan {
 	if len(follow) == 1 {
 		p.Steps[5] = fmt.Sprintf("%s follows %s, without a full sync", follow[0], to)
 	}
-	return p.expect(s.LastFailover, cluster.KindSwitchover)
+	return p
 }
 
 // planForce is what going on with what is left would do.

@@ -313,8 +313,20 @@ func (x *explainer) rule() string {
 	case r.W == 0:
 		return fmt.Sprintf("no replica counts: writes are acked when %s alone has them, and only it can lead", x.store.Lead.Holder)
 	}
-	return fmt.Sprintf("a write is acked when %d of %v has it and %d besides the primary; an election needs the logs of %d of them",
-		r.W, r.Voters, r.Copies, r.Quorum())
+	among := ""
+	if slices.Contains(r.Voters, x.store.Lead.Holder) {
+		among = fmt.Sprintf(" (%s counts)", x.store.Lead.Holder)
+	}
+	return fmt.Sprintf("a write is acked once at least %d of %s%s and at least %d besides the primary have it; an election needs the logs of %d of them",
+		r.W, joined(r.Voters), among, r.Copies, r.Quorum())
+}
+
+func joined(ids []cluster.NodeID) string {
+	var names []string
+	for _, id := range ids {
+		names = append(names, string(id))
+	}
+	return strings.Join(names, ", ")
 }
 
 // storeInWords: while somebody leads, the record changes with each renewal, so its age tells.
@@ -329,14 +341,14 @@ func (x *explainer) storeInWords() StoreInWords {
 	if age > 3*x.Config.Profile.Renew {
 		return StoreInWords{Text: fmt.Sprintf("silent for %v: the primary goes on while every node confirms it, and nobody can be elected", age.Round(time.Millisecond))}
 	}
-	var blind []string
+	var blind []cluster.NodeID
 	for _, p := range x.Config.Nodes {
 		if k, ok := x.answers(p.Node); ok && x.Now-k.Store.SeenAt > 3*x.Config.Profile.Renew {
-			blind = append(blind, string(p.Node))
+			blind = append(blind, p.Node)
 		}
 	}
 	if len(blind) > 0 {
-		return StoreInWords{Text: "the primary renews in it, and these nodes do not see that: " + strings.Join(blind, ", ")}
+		return StoreInWords{Text: "the primary renews in it, and these nodes do not see that: " + joined(blind)}
 	}
 	return StoreInWords{OK: true, Text: fmt.Sprintf("answers; the last renewal was seen %v ago", age.Round(time.Millisecond))}
 }

@@ -35,7 +35,9 @@ func (m *Machine) refuseForce() {
 	case m.mode == modeFollow && l.State == cluster.LeadHeld && m.in.Now < m.expires():
 		message = fmt.Sprintf("%s has the lead: nothing needs to be given up", l.Holder)
 	case m.mode == modeElect && !m.healthy():
-		_, message = m.fit()
+		if _, message = m.fit(); message == "" {
+			message = "redis-server has not answered yet"
+		}
 		message = fmt.Sprintf("%s cannot lead: %s", m.cfg.Self.Node, message)
 	default:
 		return
@@ -74,8 +76,11 @@ func (m *Machine) answerForce(winner cluster.NodeID, reason string) {
 }
 
 func describeLoss(bytes int64) string {
-	if bytes < 0 {
+	switch {
+	case bytes < 0:
 		return "it is not known how much of the last primary's log it lacks"
+	case bytes == 0:
+		return "it lacks nothing that was heard of the last primary's log, but there may have been more"
 	}
 	return fmt.Sprintf("at least %d bytes of the last primary's log are lost", bytes)
 }

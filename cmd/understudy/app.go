@@ -88,14 +88,21 @@ func (a *app) fail(err error) {
 // started reports whether any part has run.
 func (a *app) started() bool { return a.parts > 0 }
 
-// announce tells other commands where the instance is, until the app stops.
-func (a *app) announce(data string, i instance) error {
+// announce tells other commands that the instance on a data directory is ready, until the app stops.
+func (a *app) announce(data string, i instance) error { return a.announceIn(instanceFile(data), i) }
+
+// announceRunning tells them where it answers, ready or not.
+func (a *app) announceRunning(data string, i instance) error {
+	return a.announceIn(runningFile(data), i)
+}
+
+func (a *app) announceIn(path string, i instance) error {
 	i.PID, i.Version = os.Getpid(), version
-	if err := i.write(data); err != nil {
+	if err := i.write(path); err != nil {
 		return err
 	}
 	// What stops first is this: nobody should be sent to endpoints that are about to close.
-	a.onStop("instance file", func(context.Context) error { return os.Remove(instanceFile(data)) })
+	a.onStop("instance file", func(context.Context) error { return os.Remove(path) })
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,20 +23,24 @@ import (
 // config is what `understudy up` runs with. The yaml keys are the flags' names; each is also
 // UNDERSTUDY_… in the environment.
 type config struct {
-	Data        string        `yaml:"data"`
-	Group       string        `yaml:"group"`
-	Nodes       int           `yaml:"nodes"`
-	Zones       list          `yaml:"zones"`
-	Durability  string        `yaml:"durability"`
-	Profile     string        `yaml:"profile"`
-	PrimaryAddr string        `yaml:"primary-addr"`
-	ReaderAddr  string        `yaml:"reader-addr"`
-	SplitAddr   string        `yaml:"split-addr"`
-	HTTPAddr    string        `yaml:"http-addr"`
-	AllowRemote bool          `yaml:"allow-remote"`
-	Hold        time.Duration `yaml:"hold"`
-	RedisServer string        `yaml:"redis-server"`
-	LogFormat   string        `yaml:"log-format"`
+	Data          string        `yaml:"data"`
+	Group         string        `yaml:"group"`
+	Nodes         int           `yaml:"nodes"`
+	Zones         list          `yaml:"zones"`
+	Durability    string        `yaml:"durability"`
+	Profile       string        `yaml:"profile"`
+	Timing        timing        `yaml:"timing,omitempty"`
+	OnLostQuorum  string        `yaml:"on-lost-quorum"`
+	PreferredZone string        `yaml:"preferred-zone"`
+	ReturnWindow  string        `yaml:"return-window"`
+	PrimaryAddr   string        `yaml:"primary-addr"`
+	ReaderAddr    string        `yaml:"reader-addr"`
+	SplitAddr     string        `yaml:"split-addr"`
+	HTTPAddr      string        `yaml:"http-addr"`
+	AllowRemote   bool          `yaml:"allow-remote"`
+	Hold          time.Duration `yaml:"hold"`
+	RedisServer   string        `yaml:"redis-server"`
+	LogFormat     string        `yaml:"log-format"`
 }
 
 // defaultData is where `up` keeps its data, and where the other commands look for it.
@@ -44,7 +49,7 @@ const defaultData = "./understudy-data"
 func defaultConfig() config {
 	return config{
 		Data: defaultData, Group: "main", Nodes: 3, Zones: list{"us-east-1a", "us-east-1b", "us-east-1c"},
-		Durability: string(cluster.DurabilitySync), Profile: "fast",
+		Durability: string(cluster.DurabilitySync), Profile: "fast", OnLostQuorum: string(cluster.LostQuorumShrink),
 		PrimaryAddr: "127.0.0.1:7379", ReaderAddr: "127.0.0.1:7380", SplitAddr: "127.0.0.1:7381", HTTPAddr: "127.0.0.1:7390",
 		Hold: 5 * time.Second, LogFormat: "text",
 	}
@@ -60,6 +65,10 @@ func (c *config) flags() *pflag.FlagSet {
 	fs.Var(&c.Zones, "zones", "zones that the nodes are spread over, separated by commas")
 	fs.StringVar(&c.Durability, "durability", c.Durability, "sync: a write is acked when it is on two nodes; async: on the primary")
 	fs.StringVar(&c.Profile, "profile", c.Profile, "timings: fast (one machine or metro), standard (one region), wide (across regions)")
+	fs.Var(&c.Timing, "timing", "single times in place of the profile's, e.g. renew=150ms,ttl=1s,delta=150ms,probe=50ms,misses=6,window=100ms")
+	fs.StringVar(&c.OnLostQuorum, "on-lost-quorum", c.OnLostQuorum, "when sync has no replica left. shrink: write on with one copy; refuse: writes wait, then get an error")
+	fs.StringVar(&c.PreferredZone, "preferred-zone", c.PreferredZone, "zone to which the primary returns inside --return-window; empty: it stays where it is")
+	fs.StringVar(&c.ReturnWindow, "return-window", c.ReturnWindow, "when it may return, every week, UTC, as ddd:hh:mm-ddd:hh:mm, at least 30 minutes")
 	fs.StringVar(&c.PrimaryAddr, "primary-addr", c.PrimaryAddr, "where clients reach the primary; port 0: any free one")
 	fs.StringVar(&c.ReaderAddr, "reader-addr", c.ReaderAddr, "where clients reach the replicas")
 	fs.StringVar(&c.SplitAddr, "split-addr", c.SplitAddr, "where reads go to replicas and writes to the primary")
@@ -144,6 +153,7 @@ func (c *config) decode(text []byte) (err error) {
 	if errors.As(err, &unknown) {
 		var known []string
 		c.flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		known = append(known, timingNames()...)
 		key := unknown.GetToken()
 		return fmt.Errorf("line %d: unknown key %q%s", key.Position.Line, key.Value, didYouMean(key.Value, known, ""))
 	}
@@ -156,13 +166,26 @@ func (c *config) decode(text []byte) (err error) {
 
 var groupName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
-// validate checks each setting and the relations between them; the error names the flag.
-func (c *config) validate() error {
+// timings is the profile with the changes that are configured.
+func (c *config) timings() (failover.Profile, error) {
 	p, err := failover.ProfileByName(c.Profile)
 	if err != nil {
-		return fmt.Errorf("--profile: %w", err)
+		return p, fmt.Errorf("--profile: %w", err)
 	}
+	p = c.Timing.apply(p)
 	if err := p.Validate(); err != nil {
+		return p, fmt.Errorf("--timing: %w", err)
+	}
+	if err := validateTiming(p); err != nil {
+		return p, fmt.Errorf("--timing: %w", err)
+	}
+	return p, nil
+}
+
+// validate checks each setting and the relations between them; the error names the flag.
+func (c *config) validate() error {
+	p, err := c.timings()
+	if err != nil {
 		return err
 	}
 	switch {
@@ -174,6 +197,8 @@ func (c *config) validate() error {
 		return fmt.Errorf("--nodes %d: a group has 1 to 6 nodes", c.Nodes)
 	case c.Durability != string(cluster.DurabilitySync) && c.Durability != string(cluster.DurabilityAsync):
 		return fmt.Errorf("--durability %q: not one of sync, async", c.Durability)
+	case c.OnLostQuorum != string(cluster.LostQuorumShrink) && c.OnLostQuorum != string(cluster.LostQuorumRefuse):
+		return fmt.Errorf("--on-lost-quorum %q: not one of shrink, refuse", c.OnLostQuorum)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("--log-format %q: not one of text, json", c.LogFormat)
 	case c.Hold < p.TTL:
@@ -182,6 +207,9 @@ func (c *config) validate() error {
 		return fmt.Errorf("--hold %v: at most 5m: no client waits longer", c.Hold)
 	}
 	if err := c.validateZones(); err != nil {
+		return err
+	}
+	if err := c.validateReturn(); err != nil {
 		return err
 	}
 	return c.validateAddrs()
@@ -202,6 +230,34 @@ func (c *config) validateZones() error {
 		seen[z] = true
 	}
 	return nil
+}
+
+// validateReturn checks where the primary belongs, and when it may be moved there.
+func (c *config) validateReturn() error {
+	used := c.Zones[:min(len(c.Zones), c.Nodes)] // the others have no node
+	switch {
+	case c.PreferredZone == "" && c.ReturnWindow == "":
+		return nil
+	case c.PreferredZone == "":
+		return fmt.Errorf("--return-window %s: says when the primary returns, and --preferred-zone must say where to", c.ReturnWindow)
+	case !slices.Contains(used, c.PreferredZone):
+		return fmt.Errorf("--preferred-zone %q: no node is there; the zones with nodes are %s", c.PreferredZone, strings.Join(used, ", "))
+	case c.ReturnWindow == "":
+		return fmt.Errorf("--preferred-zone %s: --return-window must say when the primary may be moved there, e.g. sun:03:00-sun:04:00 (UTC)", c.PreferredZone)
+	}
+	if _, err := parseWindow(c.ReturnWindow); err != nil {
+		return fmt.Errorf("--return-window %w", err)
+	}
+	return nil
+}
+
+// returnNow says whether the primary may be moved back at a time; nil: never. The configuration is valid.
+func (c *config) returnNow() func(time.Time) bool {
+	w, err := parseWindow(c.ReturnWindow)
+	if err != nil {
+		return nil
+	}
+	return w.contains
 }
 
 // addr is an address that clients use, and the flag that names it.

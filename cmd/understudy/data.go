@@ -39,15 +39,22 @@ func lockData(dir string) (func() error, error) {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err == nil {
-		// Left by a process that was killed: it must not be taken for this one.
-		if err = os.Remove(instanceFile(dir)); errors.Is(err, os.ErrNotExist) {
-			err = nil
-		}
+		err = removeStale(dir)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("--data %s: cannot be written to: %w", dir, reason(err)), f.Close())
 	}
 	return f.Close, nil
+}
+
+// removeStale removes what a process that was killed left: it must not be taken for this one.
+func removeStale(dir string) error {
+	for _, path := range []string{instanceFile(dir), runningFile(dir)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // reason is what the system said, without the path that our own text names already.

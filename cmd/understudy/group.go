@@ -47,7 +47,7 @@ type group struct {
 // prepare checks and takes all that can be refused, and starts nothing: its errors are one line for
 // whoever typed the command.
 func prepare(ctx context.Context, a *app, c config, log *slog.Logger) (*group, error) {
-	p, err := failover.ProfileByName(c.Profile)
+	p, err := c.timings()
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +130,13 @@ func (g *group) start(ctx context.Context, a *app) error {
 		return err
 	}
 	a.onStop("fencer", fencer.Stop)
+	took, err := measureFence(ctx, fencer)
+	if err != nil {
+		return err
+	}
+	if err := checkFence(g.profile, took, g.log); err != nil {
+		return coded{exitUsage, err}
+	}
 	store, err := etcd.StartEmbedded(ctx, etcd.EmbedOptions{Dir: filepath.Join(g.config.Data, "store"), Logger: g.log})
 	if err != nil {
 		return err
@@ -187,6 +194,7 @@ func (g *group) newParts(fencer *redis.Fencer, store cluster.Store) error {
 		a, err := agent.New(agent.Options{
 			Group: g.config.Group, Self: p, Nodes: peers,
 			Durability: cluster.Durability(g.config.Durability), Profile: g.profile,
+			OnLostQuorum: cluster.LostQuorum(g.config.OnLostQuorum), PreferredZone: g.config.PreferredZone, ReturnNow: g.config.returnNow(),
 			Dir: filepath.Join(g.config.Data, "nodes", string(p.Node)), Binary: g.binary,
 			Socket: filepath.Join(g.sockets, strconv.Itoa(i+1)+".redis"),
 			Store:  store, RPC: g.rpc, Peers: at, Fencer: fencer,
@@ -202,6 +210,7 @@ func (g *group) newParts(fencer *redis.Fencer, store cluster.Store) error {
 	var err error
 	g.dashboard, err = dashboard.New(dashboard.Options{
 		Group: g.config.Group, Durability: cluster.Durability(g.config.Durability), Profile: g.profile,
+		OnLostQuorum: cluster.LostQuorum(g.config.OnLostQuorum), PreferredZone: g.config.PreferredZone,
 		Peers: peers, Nodes: nodes, Endpoints: g.endpoints(), Clock: g.clock, Kill: g.kill,
 		ChangeFile: filepath.Join(g.config.Data, "last-failover.json"), Metrics: g.metrics, Logger: g.log,
 	})

@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"understudy/cluster"
-	"understudy/dashboard"
 )
 
 // instance is <data>/understudy.json: how to reach a running `understudy up`. It is there while the
@@ -31,22 +30,26 @@ type instance struct {
 // instanceFile names the file in a data directory.
 func instanceFile(data string) string { return filepath.Join(data, "understudy.json") }
 
+// runningFile is like the instance file, and there from when the instance answers, ready or not: a group that
+// waits for an operator is not ready.
+func runningFile(data string) string { return filepath.Join(data, "running.json") }
+
 // write puts the file there whole or not at all.
-func (i instance) write(data string) error {
+func (i instance) write(path string) error {
 	text, err := json.MarshalIndent(i, "", "  ")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", instanceFile(data), err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(data, "understudy.json.*")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", instanceFile(data), err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	_, err = f.Write(append(text, '\n'))
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = os.Rename(f.Name(), instanceFile(data))
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", instanceFile(data), err), os.Remove(f.Name()))
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
 	}
 	return nil
 }
@@ -76,6 +79,11 @@ func (f *finder) find() (string, error) {
 		data = defaultData
 	}
 	text, err := os.ReadFile(instanceFile(data))
+	if errors.Is(err, os.ErrNotExist) {
+		if running, e := os.ReadFile(runningFile(data)); e == nil {
+			text, err = running, nil
+		}
+	}
 	if errors.Is(err, os.ErrNotExist) && f.data == "" {
 		return defaultHTTP, nil
 	}
@@ -125,21 +133,3 @@ func (f *finder) call(ctx context.Context, method, path string, body, into any) 
 
 // answerWithin is longer than the slowest change of primary of the profile wide takes.
 const answerWithin = 70 * time.Second
-
-// operate asks for a change of primary and prints how it ended.
-func (f *finder) operate(cmd *cobra.Command, path string, body any) error {
-	var o dashboard.Outcome
-	code, err := f.call(cmd.Context(), http.MethodPost, path, body, &o)
-	switch {
-	case err != nil:
-		return err
-	case code == http.StatusConflict:
-		return coded{exitRefused, fmt.Errorf("refused: %s", o.Message)}
-	case code == http.StatusBadRequest:
-		return coded{exitUsage, errors.New(o.Message)}
-	case !o.OK:
-		return coded{exitNo, fmt.Errorf("%s %s", http.StatusText(code), o.Message)}
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s (epoch %d)\n", o.Message, o.Epoch)
-	return err
-}

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"understudy/cluster"
+	"understudy/dashboard"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +38,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": awaitInstance, "nobodyleft": nobodyLeft, "takeport": takePort, "exitcode": exitCode, "until": until,
+			"ready": awaitInstance, "nobodyleft": nobodyLeft, "takeport": takePort, "exitcode": exitCode, "until": until, "waitsfor": waitsFor,
 		},
 	})
 }
@@ -150,6 +151,19 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	if fmt.Sprint(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
 	}
+}
+
+// waitsFor waits until a group without a primary says what an operator would have to accept: waitsfor DIR
+func waitsFor(ts *testscript.TestScript, _ bool, args []string) {
+	f := finder{data: ts.MkAbs(args[0])}
+	ts.Check(eventually(func() error {
+		var o dashboard.Outcome
+		_, err := f.call(context.Background(), http.MethodPost, "/api/failover", dashboard.FailoverRequest{}, &o)
+		if err == nil && !strings.Contains(o.Message, "has the best log that is left") {
+			err = errors.New(o.Message)
+		}
+		return err
+	}))
 }
 
 // until repeats a command until it succeeds: until WORD…

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"understudy/cluster"
 )
@@ -21,28 +22,41 @@ import (
 // statusFlags say how `understudy status` shows what it finds.
 type statusFlags struct {
 	finder
-	json, watch, check bool
+	json, watch, check, explain bool
 }
 
 func newStatus() *cobra.Command {
 	var f statusFlags
 	cmd := &cobra.Command{
-		Use:     "status [--json] [--watch] [--check]",
-		Short:   "Show how the group is",
-		Example: "  understudy status\n  understudy status --json\n  understudy status --check && echo all is well",
+		Use:   "status [--json] [--watch] [--check | --explain]",
+		Short: "Show how the group is, and why",
+		Long: `Shows the group's nodes, its endpoints and its newest change of primary.
+
+With --explain it says why: who would win an election now and by which part of the rule
+(fit, log, disk, priority, zone, id), what would be lost, why no failover has happened or
+what one waits for, what keeps a node from being chosen, what the voter rule asks for, how
+the store is doing, and what fences each node.`,
+		Example: "  understudy status\n  understudy status --json\n  understudy status --explain\n  understudy status --check && echo all is well",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, for programs")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "show it again every second until interrupted")
+	cmd.Flags().BoolVar(&f.explain, "explain", false, "say why the group is as it is, and who would win an election now")
 	cmd.Flags().BoolVar(&f.check, "check", false, "exit 1 unless the group is available")
 	return cmd
 }
 
 func (f *statusFlags) run(cmd *cobra.Command) error {
+	if f.check && f.explain {
+		return usagef("--check and --explain: name one of them")
+	}
 	if f.watch {
 		return f.watchStatus(cmd)
+	}
+	if f.explain {
+		return f.showExplanation(cmd.Context(), cmd.OutOrStdout())
 	}
 	s, err := f.show(cmd.Context(), cmd.OutOrStdout())
 	if err != nil {
@@ -66,11 +80,17 @@ func (f *statusFlags) show(ctx context.Context, w io.Writer) (cluster.Status, er
 	if !f.json {
 		return s, printStatus(w, s)
 	}
+	return s, f.encode(w, s)
+}
+
+// encode writes JSON: over several lines, but for a stream of them.
+func (f *statusFlags) encode(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
 	if !f.watch {
 		enc.SetIndent("", "  ")
 	}
-	return s, enc.Encode(s)
+	return enc.Encode(v)
 }
 
 // watchStatus shows the status every second; on a terminal each one replaces the one before. An
@@ -84,7 +104,12 @@ func (f *statusFlags) watchStatus(cmd *cobra.Command) error {
 		if terminal(out) {
 			b.WriteString("\x1b[H\x1b[2J")
 		}
-		_, err := f.show(ctx, &b)
+		var err error
+		if f.explain {
+			err = f.showExplanation(ctx, &b)
+		} else {
+			_, err = f.show(ctx, &b)
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -108,12 +133,16 @@ func terminal(w io.Writer) bool {
 	if !ok {
 		return false
 	}
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) // /dev/null is a character device too
+	return err == nil && os.Getenv("TERM") != "dumb"
 }
 
 func printStatus(w io.Writer, s cluster.Status) error {
-	fmt.Fprintf(w, "group %s  %s  epoch %d  durability %s  profile %s\n\n", s.Group, s.State, s.Epoch, s.Durability, s.Profile)
+	fmt.Fprintf(w, "group %s  %s  epoch %d  durability %s  profile %s\n", s.Group, s.State, s.Epoch, s.Durability, s.Profile)
+	if s.Reason != "" {
+		fmt.Fprintf(w, "since %s: %s\n", s.Since.Format(time.RFC3339), s.Reason)
+	}
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tZONE\tROLE\tSTATE\tADDR\tPID\tOFFSET\tLAG\tCAN TAKE OVER")
 	for _, n := range s.Nodes {
@@ -125,10 +154,32 @@ func printStatus(w io.Writer, s cluster.Status) error {
 	e := s.Endpoints
 	fmt.Fprintf(w, "\nprimary %s  reader %s  split %s  http %s\n", e.Primary, e.Reader, e.Split, e.HTTP)
 	if c := s.LastFailover; c != nil {
-		fmt.Fprintf(w, "last %s: %s -> %s in %.1f ms at %s, %d bytes lost (%s)\n  %s\n",
-			c.Kind, c.From, c.To, c.DurationMs, c.Started.Format(time.RFC3339), c.LostBytes, c.Cause, phases(c.PhasesMs))
+		fmt.Fprintf(w, "last %s: %s -> %s in %.1f ms at %s, %s lost (%s)\n  %s\n",
+			c.Kind, c.From, c.To, c.DurationMs, c.Started.Format(time.RFC3339), lostBytes(c.LostBytes), c.Cause, phases(c.PhasesMs))
+	}
+	for _, n := range s.Nodes {
+		printLost(w, n.Lost)
 	}
 	return nil
+}
+
+func lostBytes(n int64) string {
+	if n < 0 {
+		return "an unknown number of bytes"
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// printLost lists data sets that were put aside.
+func printLost(w io.Writer, lost []cluster.Divergence) {
+	for _, d := range lost {
+		beyond := fmt.Sprintf("%d bytes of log", d.Bytes)
+		if d.Bytes < 0 {
+			beyond = "an unknown part of the log"
+		}
+		fmt.Fprintf(w, "put aside by %s at %s: %s of epoch %d that the group does not have, in a data set of %d keys, %d bytes\n  %s\n",
+			d.Node, d.Time.Format(time.RFC3339), beyond, d.Epoch, d.Keys, d.Size, d.Path)
+	}
 }
 
 // phases lists them in the order in which they happen; those that are not known here follow by name.

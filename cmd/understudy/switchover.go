@@ -8,21 +8,26 @@ import (
 )
 
 func newSwitchover() *cobra.Command {
-	var f finder
+	var f operator
 	var to, zone string
 	cmd := &cobra.Command{
-		Use:   "switchover [--to NODE | --zone ZONE]",
+		Use:   "switchover [--to NODE | --zone ZONE] [--dry-run]",
 		Short: "Make another node the primary, without an error or a lost write",
 		Long: `Hands the lead over in order: new writes are held, the successor gets every byte, the
 old primary is demoted first, then the successor is promoted and the writes go on.
-Without --to or --zone the node that is the furthest takes over.`,
-		Example: "  understudy switchover\n  understudy switchover --zone us-east-1b",
+Without --to or --zone the node that is the furthest takes over. One that cannot is refused
+with its reason, exit 4.`,
+		Example: "  understudy switchover\n  understudy switchover --zone us-east-1b --dry-run\n  understudy switchover --to main-002 --request-id ticket-4711",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if to != "" && zone != "" {
 				return usagef("--to and --zone: name one of them")
 			}
-			return f.operate(cmd, "/api/switchover", dashboard.SwitchoverRequest{To: cluster.NodeID(to), Zone: zone})
+			o, err := f.ask(cmd, "/api/switchover", dashboard.SwitchoverRequest{To: cluster.NodeID(to), Zone: zone, Asked: f.asked})
+			if err != nil {
+				return err
+			}
+			return f.conclude(cmd, o)
 		},
 	}
 	f.register(cmd)

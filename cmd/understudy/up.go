@@ -83,11 +83,15 @@ func serve(ctx context.Context, a *app, c config, stdout io.Writer, log *slog.Lo
 	if err := g.start(ctx, a); err != nil {
 		return unlessDone(ctx, err)
 	}
+	e := g.endpoints()
+	where := instance{Group: c.Group, Endpoints: e}
+	if err := a.announceRunning(g.config.Data, where); err != nil {
+		return err
+	}
 	if err := g.awaitReady(ctx, a); err != nil {
 		return unlessDone(ctx, err)
 	}
-	e := g.endpoints()
-	if err := a.announce(g.config.Data, instance{Group: c.Group, Endpoints: e}); err != nil {
+	if err := a.announce(g.config.Data, where); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(stdout, "ready primary=%s reader=%s split=%s http=%s\n", e.Primary, e.Reader, e.Split, e.HTTP); err != nil {
