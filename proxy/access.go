@@ -23,15 +23,25 @@ const deniedFor = 10 * time.Millisecond
 // that is given to a client. What the server refused is sent anew.
 func (l *loop) refuse(b *backend) {
 	l.log.Debug("a redis-server refuses the user that its agent named", "node", b.key.node, "user", b.access.User)
-	l.endBatch(b)
-	b.denied, b.blocked = true, true // nothing more is written
 	if b.key.node == l.writer.Node {
 		l.coolTill = l.now + deniedFor
 	} else {
 		l.reads = slices.DeleteFunc(l.reads, func(r failover.Reader) bool { return r.Node == b.key.node })
 	}
 	l.wakeAt(l.now + deniedFor)
-	if b.onReply != nil || b.allHeard() {
+	if b.onReply != nil {
+		l.drop(&b.conn, errDenied)
+		return
+	}
+	l.spend(b)
+}
+
+// spend has a connection come to its end: nothing more is written, and of what was written before the
+// replies say what is to be sent anew.
+func (l *loop) spend(b *backend) {
+	l.endBatch(b)
+	b.spent, b.blocked = true, true
+	if b.allHeard() {
 		l.drop(&b.conn, errDenied)
 		return
 	}
@@ -41,7 +51,7 @@ func (l *loop) refuse(b *backend) {
 // allHeard reports whether nothing that was written waits for its reply.
 func (b *backend) allHeard() bool { return b.inflight.n == 0 || b.inflight.at(0).after0 > b.written }
 
-// overheard takes a reply of a connection that was denied.
+// overheard takes a reply of a connection that is spent.
 func (l *loop) overheard(b *backend, reply []byte) {
 	x := b.inflight.at(0)
 	if x.group != nil && x.group.skip > 0 {
@@ -49,12 +59,12 @@ func (l *loop) overheard(b *backend, reply []byte) {
 		return
 	}
 	b.inflight.pop()
-	refused := string(resp.ErrorCode(reply)) == "NOAUTH"
+	refused := l.notRun(x, reply)
 	switch {
 	case x == swallow:
 	case b.client != nil:
 		if refused {
-			x.after0 = math.MaxUint64 // as if it had never been written
+			x.after0 = unwritten
 		}
 		b.heard = append(b.heard, x)
 	case x.group == nil:
@@ -72,6 +82,20 @@ func (l *loop) overheard(b *backend, reply []byte) {
 	if b.allHeard() {
 		l.drop(&b.conn, errDenied)
 	}
+}
+
+// unwritten is the place of a frame of which it is certain that it was not executed.
+const unwritten = math.MaxUint64
+
+// notRun reports whether the reply says that nothing was executed.
+func (l *loop) notRun(x *request, reply []byte) bool {
+	switch string(resp.ErrorCode(reply)) {
+	case "NOAUTH", "EXECABORT":
+		return true
+	case "":
+		return false
+	}
+	return x.group == nil && x != swallow && l.rejected(x, reply)
 }
 
 // anonymous reports whether the session names no user of its own.

@@ -141,7 +141,7 @@ func TestRefusalOfTheEpochsUserIsOldNews(t *testing.T) {
 				_, err := one.TxPipelined(ctx, func(p goredis.Pipeliner) error { p.Set(ctx, "t", "1", 0); return nil })
 				done <- err
 			}()
-			go func() { done <- one.BLPop(ctx, 50*time.Millisecond, "empty").Err() }()
+			go func() { done <- one.BLPop(ctx, time.Second, "empty").Err() }()
 			select {
 			case err := <-done:
 				t.Fatalf("a reply of a server that refused the login was given to a client: %v", err)

@@ -22,8 +22,8 @@ type backend struct {
 	key       laneKey
 	scan      resp.ReplyScanner
 	access    cluster.Access // the user as whom the proxy logged in for sessions that name none
-	denied    bool           // the server does not know that user: see refuse
-	heard     []*request     // answered since then, of a client's own connection
+	spent     bool           // it refused something, and only the replies under way are still taken: see overheard
+	heard     []*request     // what they answered, on a client's own connection
 	login     int            // replies to AUTH, HELLO and SELECT that must be good before anything else is sent
 	setup     int            // replies to our own commands that are still to come
 	setupErr  []byte         // the first of them that was an error
@@ -208,7 +208,7 @@ func (b *backend) reply(l *loop, reply []byte) {
 	case resp.IsPush(reply):
 	case b.inflight.n == 0:
 		l.drop(&b.conn, errPeerClosed) // a reply to nothing: never guess whose it is
-	case b.denied:
+	case b.spent:
 		l.overheard(b, reply)
 	case b.inflight.at(0).group != nil:
 		l.executed(b, b.inflight.at(0), reply)

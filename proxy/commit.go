@@ -26,6 +26,7 @@ type committer struct {
 	epoch    cluster.Epoch
 	offset   int64 // of the primary when the round began
 	retryAt  time.Duration
+	tainted  []*request    // stand for writes that were given up, and may still be lost: see taint
 	nudgeAt  time.Duration // see nudge
 }
 
@@ -34,6 +35,7 @@ type step uint8
 
 const (
 	stepIdle step = iota
+	stepFresh
 	stepOffset
 	stepWait
 	stepWho // WAIT's number alone does not tell whether the rules are satisfied
@@ -51,6 +53,7 @@ func (c *committer) add(r *request, reply []byte) {
 		c.decide(r) // a former primary's last words
 		return
 	}
+	r.ackFrom = c.l.now
 	c.answered.push(r)
 	c.l.bracket.note(r)
 }
@@ -81,6 +84,12 @@ func (c *committer) start() {
 	l.count.rounds++
 	c.nudgeAt = l.now + waitFor + time.Millisecond
 	l.wakeAt(c.nudgeAt)
+	if l.opts.Reads == ReadsCommitted {
+		// A replica's word of what it has may be from before it was cut off from this primary. Something
+		// new has to reach it, or a read could be as old as that word.
+		c.step = stepFresh
+		c.b.out = resp.AppendCommand(c.b.out, "PUBLISH", l.channel+":fresh", "")
+	}
 	c.b.out = resp.AppendCommand(c.b.out, "ROLE")
 	c.b.out = appendWait(c.b.out, l.demand.Least, waitFor)
 	l.touch(&c.b.conn)
@@ -131,6 +140,8 @@ func (c *committer) reply(l *loop, b *backend, reply []byte) {
 		return
 	}
 	switch c.step {
+	case stepFresh:
+		c.step = stepOffset
 	case stepOffset:
 		if len(v.Elems) != 3 || string(v.Elems[0].Str) != "master" {
 			c.fail()
@@ -201,6 +212,7 @@ func (c *committer) release() {
 		return
 	}
 	l.unproved = false
+	c.forgive()
 	for range n {
 		r := c.answered.pop()
 		if r.epoch != c.epoch {
@@ -283,9 +295,61 @@ func (c *committer) decide(r *request) {
 
 // giveUp answers the writes that no primary came to confirm.
 func (c *committer) giveUp() {
-	c.covered, c.step = 0, stepIdle
+	c.abandon()
 	for _, r := range c.answered.take() {
+		c.taint(r)
 		c.l.count.leaked++
 		c.l.unknown(r, "answered, and no primary came to confirm it")
 	}
+}
+
+// abandon ends the round under way: its answers must not be taken for the next one's.
+func (c *committer) abandon() {
+	if c.covered > 0 {
+		c.fail()
+	}
+}
+
+// expire answers what has waited as long as it may for a replica that could hold a copy.
+func (c *committer) expire() {
+	l := c.l
+	if c.answered.n == 0 {
+		return
+	}
+	if due := c.answered.at(0).ackFrom + l.opts.Hold; l.now < due {
+		l.wakeAt(due)
+		return
+	}
+	c.abandon()
+	for c.answered.n > 0 && l.now-c.answered.at(0).ackFrom >= l.opts.Hold {
+		r := c.answered.pop()
+		c.taint(r)
+		if r.write && !r.idem {
+			l.count.leaked++
+			l.unknown(r, "answered, and no replica came to hold a copy")
+			continue
+		}
+		l.giveUp(r, errNoQuorum(l.now-l.scarce))
+	}
+}
+
+// taint keeps the keys of a write dirty that is given up and not undone: a read must not show it before
+// it is safe.
+func (c *committer) taint(r *request) {
+	if !r.marked {
+		return
+	}
+	r.marked = false
+	t := c.l.spare()
+	t.marked, t.wide, t.hashes = true, r.wide, append([]uint32(nil), r.hashes...)
+	c.tainted = append(c.tainted, t)
+}
+
+// forgive ends that: a round has made everything before it safe, or a new epoch has another log.
+func (c *committer) forgive() {
+	for _, t := range c.tainted {
+		c.l.unmark(t)
+		c.l.free(t)
+	}
+	c.tainted = nil
 }

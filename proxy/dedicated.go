@@ -188,7 +188,7 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 	if c.kind == reader {
 		r.reader = true
 	} else {
-		if !l.mayWrite() || b.key.node != l.writer.Node {
+		if !l.mayWrite() || b.key.node != l.writer.Node || r.write && l.writer.Hold != "" {
 			return false
 		}
 		r.epoch, r.replid, r.offset = l.writer.Epoch, l.writer.ReplID, 0
@@ -200,6 +200,7 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 			l.mark(r)
 		}
 	}
+	r.waits = false
 	if r.heldAt != 0 && r.block {
 		l.rewriteTimeout(r)
 	}
@@ -355,7 +356,7 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 		case r == swallow:
 		case r.write && !r.idem && !r.block && !r.reader && r.after0 <= b.written:
 			if r.tx == txEnd {
-				c.endTx()
+				again = l.endUnknown(c, again)
 			}
 			l.unknown(r, "sent on a connection of its own, and not answered")
 		default:
@@ -375,24 +376,42 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 	}
 }
 
+// endUnknown ends a transaction of which it is not known whether EXEC ran: what came before EXEC and was
+// not answered yet is not sent anew. It gets the answer that it must have had, because clients expect the
+// outcome in EXEC's. It returns the other requests.
+func (l *loop) endUnknown(c *client, requests []*request) (others []*request) {
+	c.endTx()
+	for _, r := range requests {
+		switch {
+		case r.tx != txQueued:
+			others = append(others, r)
+		case r.info != nil && (r.info.Name == "multi" || r.info.Name == "watch"):
+			l.deliver(r, []byte(replyOK))
+		default:
+			l.deliver(r, []byte("+QUEUED\r\n"))
+		}
+	}
+	return others
+}
+
 // redoDedicated sends a rejected command, and all behind it, over a new connection.
 func (l *loop) redoDedicated(r *request) {
 	c := r.c
 	if c.gone {
+		l.unmark(r)
 		l.free(r)
 		return
 	}
 	b := c.ded
 	if b == nil || b.closed {
+		l.unsend(r)
 		c.redo = append(c.redo, r)
 		l.goHome(c)
 		return
 	}
-	waiting := c.redo
-	c.redo = nil
-	l.drop(&b.conn, errPeerClosed)
-	c.redo = append(append([]*request{r}, c.redo...), waiting...)
-	l.goHome(c)
+	r.after0 = unwritten
+	b.heard = append(b.heard, r)
+	l.spend(b) // and with its end all behind it is sent anew: see dedicatedLost
 }
 
 // concluded notes what a reply changes in the session, and returns what the client is to be told.
@@ -544,7 +563,7 @@ func (l *loop) expireHomeless(since time.Duration) {
 			case txEnd:
 				c.endTx()
 			}
-			l.giveUp(r, errNoPrimary(since, l.now-r.heldAt))
+			l.giveUp(r, l.whyHeld(r, since))
 		}
 		clear(c.redo[len(kept):])
 		c.redo = kept

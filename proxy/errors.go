@@ -23,6 +23,12 @@ func errNoPrimary(closed, waited time.Duration) string {
 	return fmt.Sprintf("-TRYAGAIN no primary for %v; the command may be repeated\r\n", closed.Round(time.Millisecond))
 }
 
+// errNoQuorum is the answer to a write, or to a read that must not show it, which waited as long as it may
+// for a replica that could hold a copy.
+func errNoQuorum(lost time.Duration) string {
+	return fmt.Sprintf("-TRYAGAIN no replica can hold a copy of a write, for %v now, and the group is set to refuse then; the command may be repeated\r\n", lost.Round(time.Millisecond))
+}
+
 // errHoldFull is the answer to the oldest request when too many wait.
 func errHoldFull(closed time.Duration) string {
 	return fmt.Sprintf("-TRYAGAIN no primary for %v and too many requests are waiting; the command may be repeated\r\n", closed.Round(time.Millisecond))

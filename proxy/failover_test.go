@@ -160,6 +160,32 @@ func TestTransactionsAndWatchSurviveThePrimary(t *testing.T) {
 	must(t, two.Do(ctx, "SET", "w", "2").Err()) // the connection goes on as an ordinary one
 }
 
+// A transaction that was sent whole and not answered may have run: it is not sent anew, and what it had
+// queued is not either.
+func TestPipelinedTransactionIsUnknownAsAWhole(t *testing.T) {
+	g, a, b := pair(t)
+	c := dialRedis(t, g.proxy.Addrs().Primary, 2).Conn()
+	defer c.Close()
+	must(t, c.Ping(ctx).Err())
+	a.freeze(t)
+	before := g.metric("understudy_proxy_requests_total")
+	done := make(chan []goredis.Cmder, 1)
+	go func() {
+		cmds, _ := c.TxPipelined(ctx, func(p goredis.Pipeliner) error { p.Incr(ctx, "n"); return nil })
+		done <- cmds
+	}()
+	eventually(t, "the transaction is sent", func() bool { return g.metric("understudy_proxy_requests_total") >= before+3 })
+	g.failOver(a, b)
+	for _, cmd := range <-done {
+		if err := cmd.Err(); err == nil || !strings.HasPrefix(err.Error(), "UNKNOWN") {
+			t.Errorf("%v: %v, want UNKNOWN", cmd, err)
+		}
+	}
+	if n, err := c.Incr(ctx, "n").Result(); n != 1 {
+		t.Errorf("the next INCR gives %d, %v", n, err)
+	}
+}
+
 func TestSubscriberKeepsItsSocketOverAFailover(t *testing.T) {
 	for _, proto := range []int{2, 3} {
 		g, a, b := pair(t)

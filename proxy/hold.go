@@ -28,6 +28,8 @@ func (l *loop) hold(r *request) {
 		r.heldAt = l.now
 		l.count.held++
 	}
+	r.waits = true
+	l.sifting = l.sifting || l.writer.Hold != "" && !r.write && !l.mayWrite()
 	if l.draining {
 		// It was its turn: it stays in front of those behind it.
 		if r.order == 0 {
@@ -41,10 +43,17 @@ func (l *loop) hold(r *request) {
 	l.held.push(r)
 	l.wakeAt(r.heldAt + l.opts.Hold)
 	for l.held.n > l.opts.HoldRequests || l.heldSize > l.opts.HoldBytes {
-		old := l.unhold()
-		closed, _ := l.gate.Closed(l.now)
-		l.giveUp(old, errHoldFull(l.now-closed))
+		l.giveUp(l.unhold(), l.holdFull())
 	}
+}
+
+// holdFull says why the oldest request has to go.
+func (l *loop) holdFull() string {
+	closed, shut := l.gate.Closed(l.now)
+	if !shut && l.writer.Hold != "" {
+		return errNoQuorum(l.now - l.scarce)
+	}
+	return errHoldFull(l.now - closed)
 }
 
 func (l *loop) unhold() *request {
@@ -56,7 +65,6 @@ func (l *loop) unhold() *request {
 // again puts a request that was not executed, or may be executed twice, in front of those that were
 // never sent.
 func (l *loop) again(r *request) {
-	l.unsend(r)
 	if l.writable && r.epoch == l.writer.Epoch && !r.reader {
 		l.cool() // refused by the very primary that we would ask again
 	}
@@ -64,14 +72,16 @@ func (l *loop) again(r *request) {
 		l.redoDedicated(r)
 		return
 	}
+	l.unsend(r)
 	l.replays = append(l.replays, r)
+	l.sifting = l.writer.Hold != ""
 	l.wakeWhenCool()
 }
 
 // unsend makes a request one that waits to be sent anew.
 func (l *loop) unsend(r *request) {
 	l.unmark(r)
-	r.seq = 0
+	r.seq, r.waits = 0, true
 	if r.heldAt == 0 {
 		r.heldAt = l.now
 		l.count.held++
@@ -124,6 +134,10 @@ func (l *loop) drain() {
 	l.draining = true
 	defer func() { l.draining = false }()
 	l.rehome()
+	if l.writer.Hold != "" {
+		l.sift()
+		return
+	}
 	replays := l.replays
 	l.replays = nil
 	slices.SortStableFunc(replays, func(a, b *request) int {
@@ -145,6 +159,42 @@ func (l *loop) drain() {
 	for n := l.held.n; n > 0 && l.mayWrite(); n-- {
 		l.reroute(l.unhold())
 	}
+}
+
+// siftEvery bounds how often all that waits is looked through.
+const siftEvery = 5 * time.Millisecond
+
+// sift sends the reads that may go on while writes wait for a replica that could hold a copy of them.
+func (l *loop) sift() {
+	if !l.sifting {
+		return
+	}
+	if l.now < l.siftAt {
+		l.wakeAt(l.siftAt)
+		return
+	}
+	l.sifting, l.siftAt = false, l.now+siftEvery
+	replays := l.replays
+	l.replays = nil
+	for _, r := range replays {
+		l.siftOne(r, func() { l.replays = append(l.replays, r) })
+	}
+	for range l.held.n {
+		r := l.held.pop()
+		l.heldSize -= len(r.frame)
+		l.siftOne(r, func() {
+			l.heldSize += len(r.frame)
+			l.held.push(r)
+		})
+	}
+}
+
+func (l *loop) siftOne(r *request, keep func()) {
+	if !r.c.gone && l.mustWait(r, true) {
+		keep()
+		return
+	}
+	l.reroute(r)
 }
 
 // drainReads lets reads of the reader and split endpoints go that a replica refused.
@@ -180,21 +230,44 @@ func (l *loop) expire() {
 		since = l.now - closed
 	}
 	for l.held.n > 0 && l.now-l.held.at(0).heldAt >= l.opts.Hold {
-		r := l.unhold()
-		l.giveUp(r, errNoPrimary(since, l.now-r.heldAt))
+		l.expired(l.unhold(), since)
 	}
 	if l.held.n > 0 {
 		l.wakeAt(l.held.at(0).heldAt + l.opts.Hold)
 	}
 	l.expireReplays(since)
 	l.expireSent(shut, since)
+	if !shut && l.writer.Hold != "" {
+		l.commits.expire()
+	}
+}
+
+// expired answers a request that has waited as long as it may. A read that only waited behind a write of
+// its client goes on instead.
+func (l *loop) expired(r *request, since time.Duration) {
+	if l.writer.Hold != "" && !r.write && !r.c.gone && l.mayWrite() && !l.mustWait(r, false) {
+		r.heldAt = l.now
+		l.route(r)
+		return
+	}
+	l.giveUp(r, l.whyHeld(r, since))
+	l.sifting = l.writer.Hold != ""
+}
+
+// whyHeld says why a request has waited in vain.
+func (l *loop) whyHeld(r *request, since time.Duration) string {
+	if since == 0 && l.writer.Hold != "" && r.write {
+		return errNoQuorum(l.now - l.scarce)
+	}
+	return errNoPrimary(since, l.now-r.heldAt)
 }
 
 func (l *loop) expireReplays(since time.Duration) {
+	var over []*request
 	kept := l.replays[:0]
 	for _, r := range l.replays {
 		if l.now-r.heldAt >= l.opts.Hold {
-			l.giveUp(r, errNoPrimary(since, l.now-r.heldAt))
+			over = append(over, r)
 			continue
 		}
 		l.wakeAt(r.heldAt + l.opts.Hold)
@@ -202,6 +275,9 @@ func (l *loop) expireReplays(since time.Duration) {
 	}
 	clear(l.replays[len(kept):])
 	l.replays = kept
+	for _, r := range over {
+		l.expired(r, since)
+	}
 	l.expireHomeless(since)
 }
 

@@ -54,6 +54,10 @@ type loop struct {
 	demand   failover.Demand
 	reads    []failover.Reader
 
+	scarce  time.Duration // since when too few replicas are there to ack a write (writer.Hold)
+	sifting bool          // some read that waits may go although writes may not: see sift
+	siftAt  time.Duration
+
 	coolTill time.Duration
 	replays  []*request // were sent before: they go first, in the order in which they were sent
 	held     fifo
@@ -259,11 +263,17 @@ func (l *loop) refresh() {
 		l.acking = until
 	}
 	l.demand, l.reads = l.gate.Demand(), l.gate.Readers(l.now)
+	if l.writer.Hold != "" && before.Hold == "" {
+		l.scarce = l.now
+		l.log.Warn("writes are held", "reason", l.writer.Hold, "epoch", l.writer.Epoch)
+	}
+	l.sifting = l.writer.Hold != "" // who waits for what may have changed
 	if l.writer.Epoch != before.Epoch {
 		l.log.Info("primary changed", "epoch", l.writer.Epoch, "node", l.writer.Node)
 		l.keys.raiseBarrier()
 		l.tracker.reset()
 		l.coolTill, l.ledSince, l.unproved = 0, l.now, true
+		l.commits.forgive()
 		l.gaugesAt = l.now
 	}
 	if l.writer.Access != before.Access {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -15,6 +16,9 @@ type Options struct {
 
 	// Listen addresses, HOST:PORT; port 0 takes any free one. An empty one is not served.
 	Primary, Reader, Split string
+
+	// Reads says what a read on the primary endpoint waits for; "" is ReadsPermit.
+	Reads Reads
 
 	// Hold bounds how long a request waits for a primary. The default of 5 s is several times the
 	// longest failover of the fast profile, and shorter than most clients' patience.
@@ -33,7 +37,28 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
+// Reads says what a read on the primary endpoint waits for.
+type Reads string
+
+// The two kinds of reads on the primary endpoint.
+const (
+	// ReadsPermit: a primary with a permit answered, and the key has no write of this proxy's that is not
+	// safe. It may show what another proxy's client has not been acked yet, and beside a primary that is
+	// cut off it may be as old as the permit.
+	ReadsPermit Reads = "permit"
+	// ReadsCommitted: and a commit round that began after the read is done, so that reads are
+	// linearizable, over all proxies and inside a cut. In sync only.
+	ReadsCommitted Reads = "committed"
+)
+
 func (o *Options) complete() error {
+	switch o.Reads {
+	case "":
+		o.Reads = ReadsPermit
+	case ReadsPermit, ReadsCommitted:
+	default:
+		return fmt.Errorf("proxy: Reads %q: not one of permit, committed", o.Reads)
+	}
 	if o.Clock == nil {
 		return errors.New("proxy: Clock is needed")
 	}

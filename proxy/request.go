@@ -27,6 +27,7 @@ type request struct {
 	tx     txPart
 	arity  bool // has as many words as the command takes
 	marked bool // counted in the table of pending writes
+	waits  bool // for a primary: it was not sent, or is to be sent anew
 	done   bool // reply is final and waits for the replies before it
 
 	hashes []uint32 // of its keys
@@ -44,6 +45,7 @@ type request struct {
 	replid  string
 	offset  int64 // where in that log its effects end at the latest; 0: not known
 	heldAt  time.Duration
+	ackFrom time.Duration // since when its reply waits to be safe
 	arrived time.Duration // blocking commands: when their timeout began
 }
 

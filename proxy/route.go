@@ -16,7 +16,7 @@ func (l *loop) route(r *request) {
 	if c.kind != primary && !r.write && (!queued || c.head == r) && l.routeToReplica(r) {
 		return
 	}
-	if !l.mayWrite() || queued && !l.draining {
+	if !l.mayWrite() || l.mustWait(r, queued) {
 		l.hold(r)
 		return
 	}
@@ -42,9 +42,27 @@ func (l *loop) mayWrite() bool {
 	return l.writable && l.now < l.writer.Until && l.now >= l.coolTill && len(l.doubts) == 0
 }
 
+// mustWait reports whether a request waits although there is a primary: behind those that wait
+// already, unless it is their turn; or, while too few replicas are there to ack a write, as a write, or
+// behind one of its own client.
+func (l *loop) mustWait(r *request, queued bool) bool {
+	if l.writer.Hold == "" {
+		return queued && !l.draining
+	}
+	if r.write {
+		return true
+	}
+	for x := r.c.head; x != r; x = x.after {
+		if x.waits {
+			return true
+		}
+	}
+	return false
+}
+
 // send forwards a request to the primary under its epoch.
 func (l *loop) send(b *backend, r *request) {
-	r.epoch, r.replid, r.offset, r.reader = l.writer.Epoch, l.writer.ReplID, 0, false
+	r.epoch, r.replid, r.offset, r.reader, r.waits = l.writer.Epoch, l.writer.ReplID, 0, false, false
 	if r.order == 0 {
 		l.orders++
 		r.order = l.orders
@@ -78,7 +96,7 @@ func (l *loop) routeToReplica(r *request) bool {
 		}
 		c.replicaLane = b
 	}
-	r.reader, r.batch = true, 0
+	r.reader, r.waits, r.batch = true, false, 0
 	l.count.replicaReads++
 	l.put(b, r)
 	return true
@@ -134,7 +152,7 @@ func (l *loop) answered(r *request, reply []byte) {
 		}
 		l.keys.wrote(r)
 		l.commits.add(r, reply)
-	case r.write || l.isRead(r) && l.demand.Least > 0 && (l.unproved || l.keys.dirty(r)):
+	case r.write || l.demand.Least > 0 && l.isRead(r) && (l.committed(r) || l.unproved || l.keys.dirty(r)):
 		l.keys.wrote(r)
 		if l.demand.Least == 0 {
 			l.deliver(r, reply)
@@ -147,7 +165,12 @@ func (l *loop) answered(r *request, reply []byte) {
 }
 
 func (l *loop) isRead(r *request) bool {
-	return r.tx == txEnd || r.info != nil && r.info.Flags&command.ReadOnly != 0
+	return r.tx == txEnd || r.tx == txNone && r.info != nil && r.info.Flags&command.ReadOnly != 0
+}
+
+// committed reports whether a read is to wait for a commit whatever it shows.
+func (l *loop) committed(r *request) bool {
+	return l.opts.Reads == ReadsCommitted && r.c.kind == primary
 }
 
 // rejected reports whether the server refused the request without executing it, because it is not,

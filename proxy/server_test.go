@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
 
 	"understudy/cluster"
@@ -78,19 +80,20 @@ func (n *node) promote(t testing.TB) {
 
 // group is what agents would tell a proxy of some nodes.
 type group struct {
-	t     testing.TB
-	proxy *Proxy
-	start time.Time
-	mu    sync.Mutex
-	said  map[cluster.NodeID]cluster.NodeStatus
+	t       testing.TB
+	proxy   *Proxy
+	start   time.Time
+	metrics *prometheus.Registry
+	mu      sync.Mutex
+	said    map[cluster.NodeID]cluster.NodeStatus
 }
 
 func (g *group) clock() time.Duration { return time.Since(g.start) + time.Hour }
 
 func startProxy(t testing.TB, change func(*Options)) *group {
 	t.Helper()
-	g := &group{t: t, start: time.Now(), said: map[cluster.NodeID]cluster.NodeStatus{}}
-	o := Options{Group: "g", Zone: "z", Primary: "127.0.0.1:0", Reader: "127.0.0.1:0", Split: "127.0.0.1:0", Clock: g.clock}
+	g := &group{t: t, start: time.Now(), metrics: prometheus.NewRegistry(), said: map[cluster.NodeID]cluster.NodeStatus{}}
+	o := Options{Group: "g", Zone: "z", Primary: "127.0.0.1:0", Reader: "127.0.0.1:0", Split: "127.0.0.1:0", Clock: g.clock, Metrics: g.metrics}
 	if change != nil {
 		change(&o)
 	}
@@ -167,3 +170,31 @@ func syncRule(voters ...cluster.NodeID) func(*cluster.NodeStatus) {
 }
 
 func key(i int) string { return fmt.Sprintf("key:%s", strconv.Itoa(i)) }
+
+// metric is the sum of one metric's values.
+func (g *group) metric(name string) (sum float64) {
+	g.t.Helper()
+	families, err := g.metrics.Gather()
+	must(g.t, err)
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return sum
+}
+
+// freeze stops the server as a machine that hangs does: its connections stay, and nothing is answered.
+func (n *node) freeze(t testing.TB) {
+	t.Helper()
+	must(t, syscall.Kill(n.server.PID(), syscall.SIGSTOP))
+	t.Cleanup(func() { _ = syscall.Kill(n.server.PID(), syscall.SIGCONT) })
+}
+
+func (n *node) thaw(t testing.TB) {
+	t.Helper()
+	must(t, syscall.Kill(n.server.PID(), syscall.SIGCONT))
+}
