@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"understudy/agent"
+	"understudy/certs"
+	"understudy/cluster"
+	"understudy/etcd"
+	"understudy/failover"
+	"understudy/host"
+	"understudy/redis"
+	"understudy/rpc"
+)
+
+type logger = *slog.Logger
+
+// stopMachineWithin bounds the end of a machine in order: its primaries hand over, and the store's
+// member its lead.
+const stopMachineWithin = 15 * time.Second
+
+// machine is everything that `understudy agent` runs.
+type machine struct {
+	config machineConfig
+	log    logger
+	clock  func() time.Duration
+	certs  *certs.Files // nil: no TLS
+
+	binary  redis.Binary
+	sockets string // directory of the unix sockets
+	http    net.Listener
+	answers net.Listener // rpc
+	rpc     *rpc.Server
+	client  *rpc.Client
+	fencer  *redis.Fencer
+	store   *etcd.Store
+	host    *host.Host
+	metrics *registries
+	groups  *groups
+}
+
+// prepareMachine checks and takes all that can be refused, and starts nothing: its errors are one line
+// for whoever typed the command.
+func prepareMachine(ctx context.Context, a *app, c machineConfig, log logger) (*machine, error) {
+	m := &machine{config: c, log: log, clock: newClock(), rpc: rpc.NewServer(rpc.ServerOptions{Logger: log}), metrics: newRegistries()}
+	var err error
+	if c.TLS.empty() {
+		if !loopback(c.Listen) {
+			log.Warn("INSECURE: no TLS between the machines: whoever reaches these ports controls the groups and reads their data", "component", "agent", "listen", c.Listen)
+		}
+		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter()})
+	} else {
+		if m.certs, err = certs.Open(certs.Paths(c.TLS), log); err != nil {
+			return nil, err
+		}
+		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), TLS: m.certs.Client})
+	}
+	a.onStop("connections to other agents", func(context.Context) error { m.client.Close(); return nil })
+	if m.binary, err = redis.FindServer(ctx, c.Server); err != nil {
+		return nil, err
+	}
+	unlock, err := lockData(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	a.onStop("data directory", func(context.Context) error { return unlock() })
+	if m.sockets, err = socketDir(c.Data); err != nil {
+		return nil, err
+	}
+	a.onStop("sockets", func(context.Context) error { return os.RemoveAll(m.sockets) })
+	return m, m.listen(ctx, a)
+}
+
+// hedgeAfter is above a round trip: between regions when any group spans them.
+func (c *machineConfig) hedgeAfter() time.Duration {
+	for _, g := range c.Groups {
+		if g.Profile == "wide" {
+			return 300 * time.Millisecond
+		}
+	}
+	return 0
+}
+
+// address is where other agents and proxies reach this machine's agents.
+func (m *machine) address() string { return rpc.TCP(m.config.Listen, m.config.PortBase) }
+
+// listen takes every address before anything is started.
+func (m *machine) listen(ctx context.Context, a *app) error {
+	var serverTLS *tls.Config
+	if m.certs != nil {
+		serverTLS = m.certs.Server()
+	}
+	var err error
+	if m.answers, err = rpc.Listen(ctx, m.address(), serverTLS); err != nil {
+		return fmt.Errorf("listen and port_base: %w", err)
+	}
+	a.onStop("rpc listener", func(context.Context) error { return ignoreClosed(m.answers.Close()) })
+	if m.http, err = (&net.ListenConfig{}).Listen(ctx, "tcp", m.config.HTTP); err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	a.onStop("http listener", func(context.Context) error { return ignoreClosed(m.http.Close()) })
+	return nil
+}
+
+// start starts the parts, each before those that need it.
+func (m *machine) start(ctx context.Context, a *app) error {
+	var err error
+	if m.fencer, err = redis.StartFencer(redis.FencerOptions{Logger: m.log}); err != nil {
+		return err
+	}
+	a.onStop("fencer", m.fencer.Stop)
+	if err := m.checkFences(ctx); err != nil {
+		return err
+	}
+	if err := m.openStore(ctx, a); err != nil {
+		return err
+	}
+	m.groups = newGroups(m)
+	c := m.config
+	m.host, err = host.New(host.Options{
+		Machine: cluster.Machine{Name: c.Machine, Zone: c.Zone, Host: c.Listen, RPC: m.address(), HTTP: m.http.Addr().String(), Slots: c.Slots},
+		Store:   m.store, Groups: c.specs(), Dir: filepath.Join(c.Data, "host"), PortBase: c.PortBase + 2, ReplaceAfter: c.Replace,
+		Start: m.newNode, OnSpecs: m.groups.specs, OnEvent: m.groups.record, Clock: m.clock, Logger: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.run("rpc", part{"rpc", func(ctx context.Context) error { return m.rpc.Serve(ctx, m.answers) }})
+	a.run("status", part{"status", m.groups.run})
+	a.run("nodes", part{"nodes", m.host.Run})
+	a.run("http", part{"http", func(ctx context.Context) error { return m.groups.serve(ctx, m.http) }})
+	return nil
+}
+
+// checkFences measures how long fencing takes here and refuses profiles that allow for less.
+func (m *machine) checkFences(ctx context.Context) error {
+	if len(m.config.Groups) == 0 {
+		return nil
+	}
+	took, err := measureFence(ctx, m.fencer)
+	if err != nil {
+		return err
+	}
+	for _, g := range m.config.Groups {
+		p, err := failover.ProfileByName(g.Profile)
+		if err == nil {
+			err = checkFence(p, took, m.log)
+		}
+		if err != nil {
+			return coded{exitUsage, fmt.Errorf("groups: %s: %w", g.Name, err)}
+		}
+	}
+	return nil
+}
+
+// openStore starts this machine's member, or reaches for those that there are.
+func (m *machine) openStore(ctx context.Context, a *app) error {
+	s := m.config.Store
+	_, member := s.Embed[m.config.Machine]
+	if member {
+		return m.startMember(ctx, a)
+	}
+	o := etcd.DialOptions{Endpoints: s.Endpoints, User: s.User, TLS: m.clientTLS()}
+	for _, x := range m.config.membership(nil).Members {
+		o.Endpoints = append(o.Endpoints, x.Client)
+	}
+	if !s.TLS.empty() {
+		files, err := certs.Open(certs.Paths(s.TLS), m.log)
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		o.TLS = files.Client
+	}
+	if s.PasswordFile != "" {
+		text, err := os.ReadFile(s.PasswordFile)
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		o.Password = strings.TrimSpace(string(text))
+	}
+	var err error
+	if m.store, err = etcd.Dial(o); err != nil {
+		return err
+	}
+	a.onStop("store", func(context.Context) error { return m.store.Close() })
+	return nil
+}
+
+func (m *machine) clientTLS() func(string) *tls.Config {
+	if m.certs == nil {
+		return nil
+	}
+	return m.certs.Client
+}
+
+// startMember starts the embedded member; it serves once a majority runs.
+func (m *machine) startMember(ctx context.Context, a *app) error {
+	var files *etcd.TLS
+	if m.certs != nil {
+		files = &etcd.TLS{CA: m.config.TLS.CA, Cert: m.config.TLS.Cert, Key: m.config.TLS.Key, Client: m.certs.Client}
+	}
+	e, err := etcd.StartEmbedded(ctx, etcd.EmbedOptions{Dir: filepath.Join(m.config.Data, "store"), Logger: m.log, Membership: m.config.membership(files)})
+	if err != nil {
+		return err
+	}
+	m.store = e.Store()
+	a.onStop("store", e.Stop)
+	a.run("store watch", part{"store", func(ctx context.Context) error {
+		select {
+		case <-e.Ended():
+			return errors.New("the store's member ended: see the log above")
+		case <-ctx.Done():
+			return nil
+		}
+	}})
+	return nil
+}
+
+// newNode makes a node that is placed here.
+func (m *machine) newNode(a host.Assignment) (host.Node, error) {
+	p, err := failover.ProfileByName(a.Spec.Profile)
+	if err != nil {
+		return nil, err
+	}
+	back, err := returnNow(a.Spec.ReturnWindow)
+	if err != nil {
+		return nil, err
+	}
+	o := agent.Options{
+		Group: a.Spec.Name, Nodes: peersOf(a.Spec), Durability: a.Spec.Durability, Profile: p,
+		OnLostQuorum: a.Spec.OnLostQuorum, PreferredZone: a.Spec.PreferredZone, ReturnNow: back,
+		Dir: filepath.Join(m.config.Data, "nodes", string(a.Place.ID)), Binary: m.binary, Host: m.config.Listen, Port: a.Port,
+		Socket: filepath.Join(m.sockets, strconv.Itoa(a.Port)+".r"), Secret: a.Secret,
+		Store: a.Store, RPC: m.rpc, Client: m.client, Peers: m.host.Where, Fencer: m.fencer, Clock: m.clock, Logger: m.log,
+	}
+	for _, n := range o.Nodes {
+		if n.Node == a.Place.ID {
+			o.Self = n
+		}
+	}
+	registry, forget := m.metrics.add(string(a.Place.ID))
+	o.Metrics = registry
+	x, err := agent.New(o)
+	if err != nil {
+		forget()
+		return nil, err
+	}
+	return &node{x, forget}, nil
+}
+
+// node is an agent whose metrics end with it.
+type node struct {
+	*agent.Agent
+	forget func()
+}
+
+func (n *node) Run(ctx context.Context) error {
+	defer n.forget()
+	return n.Agent.Run(ctx)
+}
+
+// peersOf are a spec's nodes as the machine takes them.
+func peersOf(s cluster.Spec) []failover.Peer {
+	var peers []failover.Peer
+	for _, n := range s.Nodes {
+		peers = append(peers, failover.Peer{Node: n.ID, Zone: n.Zone, Priority: n.Priority})
+	}
+	return peers
+}
+
+// returnNow says whether a time lies in the window; nil for none.
+func returnNow(text string) (func(time.Time) bool, error) {
+	if text == "" {
+		return nil, nil
+	}
+	w, err := parseWindow(text)
+	if err != nil {
+		return nil, fmt.Errorf("return_window: %w", err)
+	}
+	return w.contains, nil
+}
+
+// notifyReady tells systemd, when it waits for that (Type=notify), that this process serves.
+func notifyReady() error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	if strings.HasPrefix(path, "@") { // an abstract socket
+		path = "\x00" + path[1:]
+	}
+	c, err := net.Dial("unixgram", path)
+	if err != nil {
+		return err
+	}
+	_, err = c.Write([]byte("READY=1"))
+	return errors.Join(err, c.Close())
+}
