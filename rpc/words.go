@@ -101,6 +101,7 @@ type ask struct {
 	Kind       string         `json:"kind"`
 	To         cluster.NodeID `json:"to,omitempty"`
 	Zone       string         `json:"zone,omitempty"`
+	DryRun     bool           `json:"dry_run,omitempty"`
 	Node       cluster.NodeID `json:"node,omitempty"`
 	Epoch      cluster.Epoch  `json:"epoch,omitempty"`
 	AcceptLoss bool           `json:"accept_loss,omitempty"`
@@ -114,7 +115,7 @@ var kinds = map[string]failover.RequestKind{
 func newAsk(r failover.Request) (ask, error) {
 	for name, kind := range kinds {
 		if kind == r.Kind {
-			return ask{ID: r.ID, Kind: name, To: r.To, Zone: r.Zone, Node: r.Node, Epoch: r.Epoch, AcceptLoss: r.AcceptLoss}, nil
+			return ask{ID: r.ID, Kind: name, To: r.To, Zone: r.Zone, DryRun: r.DryRun, Node: r.Node, Epoch: r.Epoch, AcceptLoss: r.AcceptLoss}, nil
 		}
 	}
 	return ask{}, fmt.Errorf("request %s: kind %d is not one that can be sent", r.ID, r.Kind)
@@ -128,5 +129,5 @@ func (a ask) request() (failover.Request, error) {
 	if a.ID == "" || len(a.ID) > maxName {
 		return failover.Request{}, fmt.Errorf("request id %.64q: 1 to %d bytes are an id", a.ID, maxName)
 	}
-	return failover.Request{ID: a.ID, Kind: kind, To: a.To, Zone: a.Zone, Node: a.Node, Epoch: a.Epoch, AcceptLoss: a.AcceptLoss}, nil
+	return failover.Request{ID: a.ID, Kind: kind, To: a.To, Zone: a.Zone, DryRun: a.DryRun, Node: a.Node, Epoch: a.Epoch, AcceptLoss: a.AcceptLoss}, nil
 }
