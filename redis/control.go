@@ -285,19 +285,26 @@ func (c *Control) Promote(ctx context.Context) (Replication, error) {
 }
 
 // PromoteFor is Promote with a user for the clients of the epoch, and none for those of any other. The
-// server accepts its first writes without a replica: see RequireReplicas.
+// server accepts its first writes without a replica: see RequireReplicas. All goes in one packet: a
+// failover waits for it.
 func (c *Control) PromoteFor(ctx context.Context, as cluster.Access) (Replication, error) {
 	commands := [][]any{{"CONFIG", "SET", "min-replicas-to-write", 0}}
 	if as.User != "" {
-		if err := c.dismiss(ctx, as.User); err != nil {
-			return Replication{}, err
-		}
 		commands = append(commands, append([]any{"ACL", "SETUSER", as.User, "reset", "on", ">" + as.Password}, epochRules...))
 	}
-	if _, err := c.batch(ctx, append(commands, []any{"REPLICAOF", "NO", "ONE"})...); err != nil {
+	commands = append(commands, []any{"REPLICAOF", "NO", "ONE"}, []any{"ACL", "USERS"}, []any{"INFO", "replication", "persistence"})
+	replies, err := c.batch(ctx, commands...)
+	if err != nil {
 		return Replication{}, err
 	}
-	r, err := c.Replication(ctx)
+	text, err := redis.String(replies[len(replies)-1], nil)
+	if err != nil {
+		return Replication{}, err
+	}
+	if err := c.deleteUsers(ctx, replies[len(replies)-2], as.User); err != nil {
+		return Replication{}, err
+	}
+	r, err := parseReplication(text)
 	if err == nil && r.Role == cluster.RolePrimary && !r.Backlog {
 		r, err = c.startBacklog(ctx)
 	}
@@ -346,14 +353,15 @@ var epochRules = []any{"~*", "&*", "+@all", "-replicaof", "-slaveof", "-failover
 // EpochUser is the name of the user of an epoch.
 func EpochUser(e cluster.Epoch) string { return epochUser + strconv.FormatUint(uint64(e), 10) }
 
-// dismiss deletes the users of all epochs but keep, which ends their connections.
-func (c *Control) dismiss(ctx context.Context, keep string) error {
-	users, err := redis.Strings(c.do(ctx, "ACL", "USERS"))
+// deleteUsers deletes the users of all epochs but keep, which ends their connections. users is the answer to
+// ACL USERS.
+func (c *Control) deleteUsers(ctx context.Context, users any, keep string) error {
+	names, err := redis.Strings(users, nil)
 	if err != nil {
 		return err
 	}
 	command := []any{"DELUSER"}
-	for _, u := range users {
+	for _, u := range names {
 		if strings.HasPrefix(u, epochUser) && u != keep {
 			command = append(command, u)
 		}
@@ -385,10 +393,14 @@ func (c *Control) Demote(ctx context.Context, addr string) error {
 // the held writes were let go: their refusals are on their way. A connection that ends sooner leaves its
 // client in doubt whether its write was carried out.
 func (c *Control) Dismiss(ctx context.Context) error {
-	if err := c.dismiss(ctx, ""); err != nil {
+	users, err := c.do(ctx, "ACL", "USERS")
+	if err == nil {
+		err = c.deleteUsers(ctx, users, "")
+	}
+	if err != nil {
 		return err
 	}
-	_, err := c.batch(ctx, []any{"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}, []any{"CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes"})
+	_, err = c.batch(ctx, []any{"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}, []any{"CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes"})
 	return err
 }
 
