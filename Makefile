@@ -6,6 +6,10 @@ LDFLAGS := -X main.version=$(VERSION)
 STATICCHECK := v0.8.2
 SCHEDULES ?= 1000000
 FUZZTIME ?= 20s
+SWITCHOVERS ?= 1000
+CRASHES ?= 300
+# further flags of bench: go run ./bench -help
+BENCHFLAGS ?=
 
 # Packages whose tests watch real processes and their timing: one at a time, so that a machine with two
 # cores does not make a failover look slow.
@@ -15,7 +19,7 @@ E2E = $(if $(wildcard e2e/*.go),./e2e/...)
 PURE = . ./cluster/... ./resp/... ./command/... ./failover ./history/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ci tools fmt vet lint modules sim bench fuzz generate clean need-go need-redis
+.PHONY: help build demo test ci tools fmt vet lint modules sim bench soak fuzz generate clean need-go need-redis
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,7 +72,11 @@ sim: build ## SCHEDULES simulated schedules (a million); prints a seed that fail
 
 bench: need-go ## Understudy, Redis Sentinel and a direct connection side by side; under four minutes
 	@.ci/need redis sentinel
-	@go run ./bench
+	@go run ./bench $(BENCHFLAGS)
+
+soak: need-go ## SWITCHOVERS (1,000) and CRASHES (300) in a row under load: losses, resyncs, growth; some 20 minutes
+	@.ci/need redis sentinel
+	@go run ./bench -switchovers $(SWITCHOVERS) -crashes $(CRASHES) $(BENCHFLAGS) soak
 
 fuzz: need-go ## every fuzz target for FUZZTIME (20s)
 	@for pkg in $$(go list ./...); do \

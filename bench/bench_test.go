@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -172,5 +173,106 @@ func TestPartsAreChosenByName(t *testing.T) {
 	}
 	if s, err := parse(nil); err != nil || len(s.parts) != 3 || s.within > 4*time.Minute {
 		t.Errorf("%d parts in %v by default, %v; want 3 within the four minutes that the Makefile promises", len(s.parts), s.within, err)
+	}
+}
+
+func TestGapBelongsToAChangeOnlyIfItBeginsSoonAfterIt(t *testing.T) {
+	at := func(all ...time.Duration) (acks []time.Duration) {
+		for _, ms := range all {
+			acks = append(acks, ms*time.Millisecond)
+		}
+		return acks
+	}
+	for _, c := range []struct {
+		acks        []time.Duration
+		began, long float64
+	}{
+		{at(90, 101, 103, 123, 130, 990), 130, 860},            // it began in time and lasted
+		{at(90, 101, 103, 140, 300, 590, 700, 1500), 300, 290}, // the last one began 600 ms after the change
+		{at(90), 100, 1900},             // nothing was acked afterwards
+		{at(101, 111, 2100), 111, 1889}, // the window ends before the ack
+	} {
+		began, long := longestGap(c.acks, 100*time.Millisecond, 2*time.Second)
+		if ms(began) != c.began || long != c.long {
+			t.Errorf("%v: a gap of %v ms from %v, want %v from %v", c.acks, long, began, c.long, c.began)
+		}
+	}
+}
+
+func TestGrowthIsSeenThroughNoise(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	run := func(perChange float64) []growth {
+		var all []sample
+		for i := range 50 {
+			changes := i * legChanges
+			s := sample{Changes: changes, Files: 70 + float64(r.IntN(3)) + perChange*float64(changes), ResidentMB: 70 + 4*r.Float64(), HeapMB: 20 + 4*r.Float64(), Goroutines: 80 + float64(r.IntN(5))}
+			if i == 30 {
+				s.ResidentMB += 60 // one sample in the middle of something
+			}
+			all = append(all, s)
+		}
+		return growths(all)
+	}
+	for _, g := range run(0) {
+		if g.bad() {
+			t.Errorf("noise passes for growth: %+v", g)
+		}
+	}
+	leaking := run(1.0 / 50) // a descriptor in every fiftieth change
+	for _, g := range leaking {
+		if g.bad() != (g.Name == "file descriptors") {
+			t.Errorf("with a leak of descriptors: %+v", g)
+		}
+	}
+	if growths(make([]sample, minSamples)) != nil {
+		t.Error("a line was fitted through too few samples")
+	}
+}
+
+func TestSoakMixesBothKindsAndEndsWithBoth(t *testing.T) {
+	want := settings{switchovers: 100, crashes: 30}
+	switchovers, crashes, longest, row := 0, 0, 0, 0
+	for range want.switchovers + want.crashes {
+		if next(switchovers, crashes, want) == "crash" {
+			crashes++
+			row = 0
+			continue
+		}
+		switchovers++
+		row++
+		longest = max(longest, row)
+	}
+	if switchovers != want.switchovers || crashes != want.crashes || longest > 4 {
+		t.Errorf("%d switchovers, %d crashes, at most %d switchovers in a row", switchovers, crashes, longest)
+	}
+	if next(0, 5, settings{switchovers: 5, crashes: 5}) != "switchover" {
+		t.Error("a crash that was not asked for")
+	}
+}
+
+func TestSoakFailsForEachBrokenPromise(t *testing.T) {
+	whole := func() *soak {
+		return &soak{Runs: 1, Legs: []leg{{Run: 1, Acked: 10, Events: []change{{Kind: "switchover", Partial: 2}, {Kind: "crash", Full: 1, Partial: 1}}}}}
+	}
+	want := settings{switchovers: 1, crashes: 1}
+	for name, broken := range map[string]func(*leg){
+		"":                        func(*leg) {},
+		"1 acked writes lost":     func(l *leg) { l.Lost = 1 },
+		"1 writes doubled":        func(l *leg) { l.Duplicated = 1 },
+		"1 stale reads":           func(l *leg) { l.Stale = 1 },
+		"1 errors at clients":     func(l *leg) { l.Errors = 1 },
+		"1 full syncs":            func(l *leg) { l.Events[0].Full = 1 },
+		"1 switchovers failed":    func(l *leg) { l.Events[0].Failed = "given up" },
+		"leg 1: the disk is full": func(l *leg) { l.Failed = "the disk is full" },
+	} {
+		s := whole()
+		broken(&s.Legs[0])
+		s.conclude(want)
+		if got := strings.Join(s.Reasons, "; "); !strings.HasPrefix(got, name) || name == "" && got != "" {
+			t.Errorf("reasons %q, want %q", got, name)
+		}
+		if !s.Complete {
+			t.Error("all was done, and it does not say so")
+		}
 	}
 }

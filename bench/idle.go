@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // idle is what a group of three costs that nobody uses.
@@ -188,4 +190,21 @@ func usageOf(pid int) (usage, error) {
 		}
 	}
 	return usage{cpu: time.Duration(n[0]+n[1]) * tick, resident: n[2] * int64(os.Getpagesize())}, nil
+}
+
+// ageOf is how long a process has run.
+func ageOf(pid int) (time.Duration, error) {
+	f, err := statOf(pid)
+	if err != nil {
+		return 0, err
+	}
+	started, err := strconv.ParseInt(f[22-3], 10, 64) // in ticks since the system's start
+	if err != nil {
+		return 0, fmt.Errorf("/proc/%d/stat: field 22: %w", pid, err)
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, fmt.Errorf("the time since the system's start: %w", err)
+	}
+	return time.Duration(now.Nano()) - time.Duration(started)*tick, nil
 }

@@ -32,6 +32,8 @@ type settings struct {
 	understudy, json, keep, docs string
 	rounds, peerEvery, writers   int
 	within                       time.Duration
+	switchovers, crashes         int    // of a soak
+	resume                       string // file of an earlier run that a soak goes on from
 	parts                        []part
 	command                      string // as it was typed, for the docs
 }
@@ -52,6 +54,7 @@ func allParts() []part {
 		{"idle", "what a group costs that nobody uses", true, 30 * time.Second, (*bench).measureIdle, (*report).printIdle},
 		{"failover", "crash, hang and switchover beside Redis Sentinel, and where the time goes", true, 130 * time.Second, (*bench).measureFailovers, (*report).printFailovers},
 		{"throughput", "what the proxy costs beside a direct connection", true, 70 * time.Second, (*bench).measureThroughput, (*report).printThroughput},
+		{"soak", "switchovers and crashes in a row under load: losses, resyncs, growth", false, time.Hour, (*bench).measureSoak, (*report).printSoak},
 	}
 }
 
@@ -87,6 +90,9 @@ func parse(args []string) (settings, error) {
 	flags.IntVar(&s.peerEvery, "peer-every", 1, "Redis Sentinel takes part in every so many rounds: it is slow")
 	flags.IntVar(&s.writers, "writers", 4, "writers during the failovers; each writes as fast as it is answered")
 	flags.DurationVar(&s.within, "within", 0, "the time that all may take; what is not measured by then is reported as missing; 0: the sum of what the parts take by default")
+	flags.IntVar(&s.switchovers, "switchovers", 1000, "soak: how many")
+	flags.IntVar(&s.crashes, "crashes", 300, "soak: how many")
+	flags.StringVar(&s.resume, "resume", "", "soak: go on from the figures that an earlier run wrote to this file with -json")
 	flags.Usage = func() { explain(flags) }
 	if err := flags.Parse(args); err != nil {
 		return s, err

@@ -26,6 +26,7 @@ type report struct {
 	Floor    *floor     `json:"floor"`
 	Contests []*contest `json:"throughput"`
 	Idle     *idle      `json:"idle"`
+	Soak     *soak      `json:"soak,omitempty"`
 }
 
 // machine is what the figures hold for.

@@ -126,6 +126,10 @@ func (g *group) primary(ctx context.Context) (server, error) {
 	if err != nil {
 		return server{}, err
 	}
+	return primaryOf(s)
+}
+
+func primaryOf(s cluster.Status) (server, error) {
 	for _, n := range s.Nodes {
 		if n.ID == s.Primary {
 			return server{addr: n.Addr, pid: n.PID}, nil
