@@ -54,7 +54,7 @@ func (m *Machine) elect() {
 			return
 		}
 		ask := Action{Kind: ActAsk, Epoch: e.epoch, For: m.cfg.Profile.Window}
-		if early {
+		if early && m.in.Now < m.expires() && !m.backward {
 			ask.Node = m.lead.Holder // it has just not answered
 		}
 		if m.do(ask) {
@@ -319,8 +319,8 @@ func (m *Machine) report() Report {
 // a lead that was released, or held the one before a lead that never came to a promotion. A node that
 // knows an older record may think so of itself, wrongly: whoever chooses goes by its own.
 func (m *Machine) servedLast(id cluster.NodeID) bool {
-	if m.lead.Holder == id && m.lead.State == cluster.LeadReleased {
-		return true
+	if m.lead.Holder == id && (m.lead.State == cluster.LeadReleased || m.backward) {
+		return true // a store that went back does not take a release: that it has let go is its own word
 	}
 	return !m.lead.Promoted && m.lead.From == id
 }

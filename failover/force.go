@@ -57,6 +57,9 @@ func (m *Machine) answerForce(winner cluster.NodeID, reason string) {
 		m.reply(r, Reply{Refused: true, To: winner, Message: fmt.Sprintf("%s is about to take the lead: nothing needs to be given up", winner)})
 		return
 	}
+	if m.election.early && m.in.Now < m.expires() {
+		return // the silent holder may still have writes acked by whoever has not let go: the wish waits for T+δ
+	}
 	best, ok := m.bestLeft(m.reports())
 	lost := m.loss(best)
 	switch {

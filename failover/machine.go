@@ -402,7 +402,15 @@ func (m *Machine) takeOver() {
 // attach makes the redis-server follow the holder.
 func (m *Machine) attach() {
 	l := m.lead
-	if !l.Promoted || l.Epoch <= max(m.revoked, m.in.Local.Revoked, m.keeping.promise) || !m.healthy() {
+	if !l.Promoted || !m.healthy() {
+		return
+	}
+	if l.Epoch <= max(m.revoked, m.in.Local.Revoked, m.keeping.promise) {
+		if m.revoked < l.Epoch {
+			// Promised, and not done: the agent started again, or the holder was heard of before. The holder
+			// must learn of it, or it waits for this node for ever.
+			m.do(Action{Kind: ActRevoke, Epoch: l.Epoch, For: m.cfg.Profile.Drain})
+		}
 		return
 	}
 	stale := m.in.Local.At <= m.redisAt

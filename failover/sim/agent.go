@@ -22,6 +22,8 @@ type node struct {
 	notes   notes // kept on disk by the agent
 
 	refuses  time.Duration // until then its disk takes no write
+	died     bool          // a process of it, whoever caused that
+	lost     bool          // its data set, or the end of it
 	unlinked time.Duration // until then its redis-server reaches no primary
 	jumpedAt time.Duration // its clock, when
 	fencer   int           // how many faults keep the fencer from running
@@ -134,7 +136,7 @@ func (n *node) crash(why string, power bool) {
 	}
 	n.w.tracef("node %d: the agent dies: %s", n.index, why)
 	a.alive = false
-	n.w.deaths++
+	n.died = true
 	if p := a.proc; p != nil {
 		if n.w.wrong(failover.MutationRedisOutlives) && !power {
 			p.fence(0)

@@ -131,7 +131,7 @@ func (w *world) whole() bool {
 // stuck: no progress. That is right only where a data set was destroyed and other processes died
 // beside it: then no log that is left can be shown to hold every acked write.
 func (w *world) stuck() {
-	if w.destroyed && w.deaths > 2 {
+	if w.destroyed && slices.ContainsFunc(w.nodes, func(n *node) bool { return n.died && !n.lost }) {
 		w.tracef("no primary: right, since data was destroyed")
 		return
 	}

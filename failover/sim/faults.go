@@ -402,7 +402,7 @@ func (w *world) destroy(n *node, f Fault) {
 		w.injected[f.Kind]--
 		return
 	}
-	w.destroyed = true
+	w.destroyed, n.lost = true, true
 	if f.Kind == FaultEmptyRedis { // by somebody who did not know better; the agent lives
 		if n.proc != nil {
 			n.proc.kill("its data was deleted", false)

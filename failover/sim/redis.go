@@ -563,7 +563,7 @@ func (p *proc) kill(why string, power bool) {
 	w := p.w
 	w.tracef("node %d: %s dies: %s", p.n.index, p.boot, why)
 	p.alive, p.frozen = false, 0
-	w.deaths++
+	p.n.died = true
 	if p.n.proc == p {
 		p.saveDisk(power)
 	}
@@ -592,10 +592,10 @@ func (p *proc) saveDisk(power bool) {
 	d := &p.n.disk
 	switch {
 	case p.diskStale:
-		p.w.destroyed = true
+		p.w.destroyed, p.n.lost = true, true
 	case power:
 		d.log, d.off, d.short = p.synced.log, p.synced.off, true
-		p.w.destroyed = true
+		p.w.destroyed, p.n.lost = true, true
 	default:
 		d.log, d.off = p.log, p.off
 	}

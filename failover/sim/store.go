@@ -18,6 +18,7 @@ type store struct {
 	past     []record         // what a backup may hold, oldest first
 	holders  []cluster.NodeID // by epoch
 	restored bool
+	era      int // counts restorations: what was under way before one is lost with its connection
 
 	members  []member
 	leader   int // of members; -1: none
@@ -45,6 +46,7 @@ type record struct {
 
 // pending is a request that waits for a leader.
 type pending struct {
+	era    int
 	via    int // the member that it came to
 	do     func() (answer func())
 	answer func(func())
@@ -72,10 +74,10 @@ func (s *store) hosts() []int {
 
 // request carries do out at the store, as soon as there is a leader, and sends the answer back.
 func (s *store) request(from int, do func() (answer func())) {
-	via := s.endpoint[from]
+	via, era := s.endpoint[from], s.era
 	host := s.members[via].host
 	s.w.send(from, host, func() {
-		s.arrive(pending{via: via, do: do, answer: func(answer func()) {
+		s.arrive(pending{era: era, via: via, do: do, answer: func(answer func()) {
 			if s.w.rng.IntN(100) >= s.forgets {
 				s.w.send(host, from, answer)
 			}
@@ -89,6 +91,8 @@ func (s *store) turn(from int) { s.endpoint[from] = (s.endpoint[from] + 1) % len
 // arrive takes a request at a member, which hands it on to the leader.
 func (s *store) arrive(p pending) {
 	switch {
+	case p.era != s.era:
+		return
 	case s.leader < 0 && s.w.chance(50):
 		s.backlog = append(s.backlog, p)
 	case s.leader < 0, s.members[p.via].down > 0:
@@ -106,11 +110,12 @@ func (s *store) arrive(p pending) {
 func (s *store) serve(p pending) {
 	term := s.term
 	s.w.at(nil, s.w.now+s.w.between(100*us, ms)+s.slow, func() {
-		if s.term == term && s.leader >= 0 {
-			p.answer(p.do())
+		switch {
+		case p.era != s.era:
 			return
-		}
-		if s.w.chance(50) {
+		case s.term == term && s.leader >= 0:
+			p.answer(p.do())
+		case s.w.chance(50):
 			p.answer = func(func()) {} // its client has given up, and the entry is in the log of the next leader
 			s.backlog = append(s.backlog, p)
 			s.drain()
@@ -217,12 +222,15 @@ func (s *store) hold(members ...int) (up func()) {
 func (s *store) restore(age time.Duration) {
 	r := record{}
 	for _, p := range s.past {
-		if p.at <= s.w.now-age {
+		// A store that lost all and a node that lost all begin a new group together: nobody is there to object
+		// until the others are heard.
+		if p.at <= s.w.now-age || r.revision == 0 && s.w.destroyed {
 			r = p
 		}
 	}
 	s.w.tracef("store: restored from a backup of revision %d, epoch %d; it was at revision %d, epoch %d", r.revision, r.lead.Epoch, s.revision, s.lead.Epoch)
 	s.lead, s.revision, s.restored, s.backlog = r.lead, r.revision, true, nil
+	s.era++
 	for len(s.past) > 0 && s.past[len(s.past)-1].revision > r.revision {
 		s.past = s.past[:len(s.past)-1]
 	}
@@ -352,7 +360,7 @@ func (a *agent) list(limit time.Duration, done func(ok bool)) {
 func (a *agent) sawLead(lead cluster.Lead, revision int64, sent time.Duration) {
 	a.post(func() {
 		old := a.in.Store
-		back := old.Known && revision < old.Revision && sent > old.SeenAt
+		back := old.Known && sent > old.SeenAt && (revision < old.Revision || revision == old.Revision && !sameLead(lead, old.Lead))
 		if back {
 			a.watchLater()
 		}
@@ -360,6 +368,11 @@ func (a *agent) sawLead(lead cluster.Lead, revision int64, sent time.Duration) {
 			a.in.Store = failover.StoreView{Known: true, Lead: lead, Revision: revision, SeenAt: a.clock()}
 		}
 	})
+}
+
+// sameLead compares what no two records have in common: a store that was restored gives revisions out again.
+func sameLead(a, b cluster.Lead) bool {
+	return a.Epoch == b.Epoch && a.Seq == b.Seq && a.Holder == b.Holder && a.State == b.State
 }
 
 // swap carries an ActSwap out. After anything but a success it reads the record first.

@@ -46,7 +46,6 @@ type world struct {
 
 	injected  map[FaultKind]int
 	destroyed bool // a node lost its data set, or the end of it
-	deaths    int  // of processes, whoever caused them
 	short     bool // a lead was taken with a data set that may lack its end
 	accepted  bool // an operator took a lead although acked writes may be lost
 	healTook  time.Duration
