@@ -274,6 +274,9 @@ func (c *machineConfig) validateGroups() error {
 			return fmt.Errorf("%s: on_lost_quorum %q: not one of shrink, refuse", name, g.OnLostQuorum)
 		}
 		seen[g.Name] = true
+		if _, err := returnNow(g.ReturnWindow); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		if err := p.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
