@@ -422,9 +422,10 @@ func (a *Agent) changedServer(m resultMsg) {
 
 func (a *Agent) sawStore(v failover.StoreView, sent time.Duration) {
 	old := a.in.Store
-	// The store answers in order: less than what was known before the question means that it was restored
-	// from a backup, or has lost its data.
-	back := old.Known && v.Revision < old.Revision && sent > old.SeenAt
+	// The store answers in order: less than what was known before the question, or another record under the
+	// same revision, means that it was restored from a backup, or has lost its data.
+	other := v.Lead.Epoch != old.Lead.Epoch || v.Lead.Seq != old.Lead.Seq || v.Lead.Holder != old.Lead.Holder
+	back := old.Known && sent > old.SeenAt && (v.Revision < old.Revision || v.Revision == old.Revision && other)
 	if back {
 		a.rewatch() // a watch goes on where the store has not been yet, and would tell nothing
 	}
