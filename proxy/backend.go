@@ -32,6 +32,7 @@ type backend struct {
 	batchFrom time.Duration  // no batches before
 	stream    uint64         // bytes handed to the connection in its whole life
 	inflight  fifo
+	connectBy time.Duration // when the connection must have been made
 	retireAt  time.Duration // no new requests; closed then, or when the last reply has come
 
 	client  *client                                 // whose it is alone; nil: shared, or the proxy's own
@@ -50,6 +51,7 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	}
 	fd, err := dial(s.Socket, s.Addr)
 	if err != nil {
+		l.unreached(key.node)
 		return nil, err
 	}
 	b.fd, b.owner, b.key = fd, b, key
@@ -62,9 +64,18 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	if key.user == "" && key.pass == "" {
 		b.access = s.Access
 	}
+	b.connectBy = l.now + connectFor
+	l.connecting = append(l.connecting, b)
 	b.introduce()
 	l.touch(&b.conn)
 	return b, nil
+}
+
+// unreached counts a failure to reach the primary.
+func (l *loop) unreached(node cluster.NodeID) {
+	if node == l.writer.Node {
+		l.failures++
+	}
 }
 
 // introduce begins the connection with what the session's state needs. A refused epoch's user is old
@@ -175,6 +186,9 @@ func (b *backend) need() int { return b.scan.Need() }
 
 // received splits what arrived into replies.
 func (b *backend) received(l *loop, buf []byte) int {
+	if b.key.node == l.writer.Node {
+		l.failures = 0
+	}
 	l.now = l.clock() // permits are checked against a time after the replies were made
 	used := 0
 	for used < len(buf) && !b.closed {
@@ -227,6 +241,9 @@ func (b *backend) reply(l *loop, reply []byte) {
 // lost gives every request that was under way back.
 func (b *backend) lost(l *loop, err error) {
 	l.backends--
+	if b.written == 0 {
+		l.unreached(b.key.node)
+	}
 	if l.lanes[b.key] == b {
 		delete(l.lanes, b.key)
 	}

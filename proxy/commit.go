@@ -121,7 +121,7 @@ func (c *committer) connect() bool {
 	}
 	b, err := c.l.open(laneKey{node: c.l.writer.Node}, &backend{onReply: c.reply, onLost: c.lost})
 	if err != nil {
-		c.retryAt = c.l.now + coolFor
+		c.retryAt = c.l.now + c.l.pause()
 		c.l.wakeAt(c.retryAt)
 		return false
 	}
@@ -225,7 +225,7 @@ func (c *committer) release() {
 // fail ends a round without a result; what it covered waits for the next.
 func (c *committer) fail() {
 	c.covered, c.step = 0, stepIdle
-	c.retryAt = c.l.now + coolFor
+	c.retryAt = c.l.now + c.l.pause()
 	c.l.wakeAt(c.retryAt)
 	if c.b != nil && !c.b.closed {
 		b := c.b

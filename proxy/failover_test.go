@@ -54,11 +54,17 @@ func pair(t *testing.T) (g *group, a, b *node) {
 	g.say(b.status)
 	g.leadSync(a, 1, "g-002")
 	g.say(b.status)
-	eventually(t, "the proxy watches the replica's log", func() bool {
-		v, _ := b.client.PubSubNumSub(ctx, g.proxy.loop.channel).Result()
+	g.awaitWitness(b)
+	return g, a, b
+}
+
+// awaitWitness waits until the proxy watches the replica's log.
+func (g *group) awaitWitness(n *node) {
+	g.t.Helper()
+	eventually(g.t, "the proxy watches the replica's log", func() bool {
+		v, _ := n.client.PubSubNumSub(ctx, g.proxy.loop.channel).Result()
 		return v[g.proxy.loop.channel] == 1
 	})
-	return g, a, b
 }
 
 // failOver kills the primary and makes b the next one, of epoch 2.

@@ -11,7 +11,7 @@ const coolFor = time.Millisecond
 
 // cool holds requests back for a moment, so that a primary that refuses is not asked in a loop.
 func (l *loop) cool() {
-	l.coolTill = max(l.coolTill, l.now+coolFor)
+	l.coolTill = max(l.coolTill, l.now+l.pause())
 	l.wakeAt(l.coolTill)
 }
 

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type loop struct {
 	metrics *metrics
 	poll    *poller
 	gate    *failover.Gate
+	heard   map[cluster.NodeID]time.Duration // when each node's agent last spoke
 
 	mu    sync.Mutex
 	inbox []word
@@ -41,10 +43,12 @@ type loop struct {
 	count    counts
 	gaugesAt time.Duration
 
-	clients  map[*client]struct{}
-	lanes    map[laneKey]*backend
-	backends int
-	retiring []*backend
+	clients    map[*client]struct{}
+	lanes      map[laneKey]*backend
+	backends   int
+	retiring   []*backend
+	connecting []*backend // nothing was written to them yet
+	failures   int        // to reach the primary, since it was last heard
 
 	// The primary as the gate sees it, cached: see refresh.
 	writer   failover.Writer
@@ -107,6 +111,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	}
 	l := &loop{
 		opts: opts, log: opts.Logger, clock: opts.Clock, metrics: m, poll: p, gate: failover.NewGate(),
+		heard: map[cluster.NodeID]time.Duration{},
 		doors: map[int]door{}, scratch: make([]byte, scratchSize), clients: map[*client]struct{}{},
 		lanes: map[laneKey]*backend{}, channel: newChannel(), line: make([]byte, 0, 128),
 		witnesses: map[cluster.NodeID]*witness{},
@@ -164,6 +169,7 @@ func (l *loop) turn() error {
 	l.listenToAgents()
 	l.expire()
 	l.reap()
+	l.giveUpConnects()
 	l.askWitness()
 	l.drain()
 	l.bracket.start()
@@ -245,6 +251,7 @@ func (l *loop) listenToAgents() {
 	for _, w := range words {
 		old, _ := l.gate.Node(w.status.Node)
 		l.gate.Learn(w.at, w.status)
+		l.heard[w.status.Node] = w.at
 		l.secured = l.secured || w.status.Access.User != ""
 		users = users || old.Access != w.status.Access || old.Leads != w.status.Leads
 	}
@@ -256,7 +263,7 @@ func (l *loop) listenToAgents() {
 
 // refresh caches what the gate says, and acts on a new primary.
 func (l *loop) refresh() {
-	before := l.writer
+	before, readers := l.writer, l.reads
 	l.writer, l.writable = l.gate.Writer(l.now)
 	l.acking = 0
 	if epoch, until := l.gate.Permit(); epoch == l.writer.Epoch {
@@ -272,14 +279,15 @@ func (l *loop) refresh() {
 		l.log.Info("primary changed", "epoch", l.writer.Epoch, "node", l.writer.Node)
 		l.keys.raiseBarrier()
 		l.tracker.reset()
-		l.coolTill, l.ledSince, l.unproved = 0, l.now, true
+		l.coolTill, l.ledSince, l.unproved, l.failures = 0, l.now, true, 0
 		l.commits.forgive()
 		l.gaugesAt = l.now
 	}
 	if l.writer.Access != before.Access {
 		l.coolTill = 0
 	}
-	if l.writer.Epoch != before.Epoch || l.writer.Node != before.Node {
+	if l.writer.Epoch != before.Epoch || l.writer.Node != before.Node ||
+		slices.ContainsFunc(readers, func(r failover.Reader) bool { return !l.isReader(r.Node) }) {
 		l.leaveOthers()
 	}
 	if l.now < l.acking {
@@ -288,7 +296,7 @@ func (l *loop) refresh() {
 	l.watchNodes()
 }
 
-// leaveOthers retires the connections to nodes that were the primary.
+// leaveOthers retires the connections to nodes that were the primary, or a replica to read from.
 func (l *loop) leaveOthers() {
 	for key, b := range l.lanes {
 		if key.node != l.writer.Node && !l.isReader(key.node) {
@@ -297,11 +305,23 @@ func (l *loop) leaveOthers() {
 	}
 	l.commits.leave()
 	for c := range l.clients {
-		if c.ded != nil && c.kind != reader && c.ded.key.node != l.writer.Node {
+		if c.ded == nil || c.ded.key.node == l.writer.Node {
+			continue
+		}
+		if c.kind != reader || l.away(c.ded.key.node) {
 			l.retire(c.ded)
 		}
 	}
 }
+
+// away reports whether a node is down, by its agent's word or by its silence.
+func (l *loop) away(node cluster.NodeID) bool {
+	s, ok := l.gate.Node(node)
+	return !ok || s.State == cluster.StateDown || l.now-l.heard[node] > silence
+}
+
+// silence is how long an agent may say nothing; failover.Gate has the same bound for reads.
+const silence = 2 * time.Second
 
 func (l *loop) isReader(node cluster.NodeID) bool {
 	for _, r := range l.reads {

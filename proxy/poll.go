@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,45 +85,4 @@ func listen(addr string) (net.Listener, int, error) {
 		return nil, 0, errors.Join(err, l.Close())
 	}
 	return l, fd, nil
-}
-
-// dial starts a connection to a redis-server: over its unix socket when that is on this machine,
-// else over TCP. It is usable once it has become writable.
-func dial(socket, addr string) (int, error) {
-	if socket != "" {
-		if _, err := os.Stat(socket); err == nil {
-			return dialUnix(socket)
-		}
-	}
-	tcp, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		return -1, err
-	}
-	family, to := unix.AF_INET, unix.Sockaddr(nil)
-	if ip := tcp.IP.To4(); ip != nil {
-		to = &unix.SockaddrInet4{Port: tcp.Port, Addr: [4]byte(ip)}
-	} else {
-		family, to = unix.AF_INET6, &unix.SockaddrInet6{Port: tcp.Port, Addr: [16]byte(tcp.IP.To16())}
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	return connect(fd, to)
-}
-
-func dialUnix(socket string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	return connect(fd, &unix.SockaddrUnix{Name: socket})
-}
-
-func connect(fd int, to unix.Sockaddr) (int, error) {
-	if err := unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return -1, errors.Join(err, unix.Close(fd))
-	}
-	return fd, nil
 }

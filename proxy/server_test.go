@@ -65,7 +65,12 @@ func launchNode(t testing.TB, id cluster.NodeID, secret string) *node {
 // replicaOf points the server at another one and waits for the link.
 func (n *node) replicaOf(t testing.TB, p *node) {
 	t.Helper()
-	host, port, _ := net.SplitHostPort(p.server.Addr())
+	n.replicaOfAddr(t, p.server.Addr())
+}
+
+func (n *node) replicaOfAddr(t testing.TB, addr string) {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(addr)
 	must(t, n.client.ReplicaOf(context.Background(), host, port).Err())
 	eventually(t, string(n.id)+" follows", func() bool {
 		v, _ := n.client.Do(context.Background(), "ROLE").Slice()
