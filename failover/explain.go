@@ -87,7 +87,8 @@ type NodeInWords struct {
 	Reason    string            `json:"reason"`            // why it is not electable
 	Revoked   cluster.Epoch     `json:"revoked,omitempty"` // it never follows a holder of this epoch or a lower one again
 	Fences    []string          `json:"fences"`
-	StoreMs   float64           `json:"store_ms"` // since it last saw the record change; -1: never
+	Weaker    []string          `json:"weaker,omitempty"` // what its fences leave open
+	StoreMs   float64           `json:"store_ms"`         // since it last saw the record change; -1: never
 }
 
 // quietAfter is how many renewals long an agent may say nothing before its word is not gone by: agents speak
@@ -172,6 +173,9 @@ func (x *explainer) ballot() Ballot {
 	m.election.since = x.Now
 	reports := x.reports(lead.Epoch)
 	b.Winner, b.Reason = m.choose(reports)
+	if x.primary != "" { // it is only supposed to be gone
+		b.Reason = strings.Replace(b.Reason, fmt.Sprintf("; %s does not answer", x.primary), "", 1)
+	}
 	fit, _, _ := m.candidates(reports)
 	slices.SortStableFunc(fit, m.better)
 	b.rank(m, fit)
@@ -365,6 +369,11 @@ func (x *explainer) node(p Peer, b Ballot) NodeInWords {
 	if n.Fences == nil {
 		n.Fences = []string{}
 	}
+	for _, f := range fenceNames {
+		if len(n.Fences) > 0 && !slices.Contains(n.Fences, f.name) {
+			n.Weaker = append(n.Weaker, f.without)
+		}
+	}
 	switch {
 	case k.At == 0 && !ok:
 		n.State, n.Electable, n.Reason = cluster.StateDown, false, "its agent has not spoken yet"
@@ -379,6 +388,15 @@ func (x *explainer) node(p Peer, b Ballot) NodeInWords {
 		n.Electable, n.Reason = false, b.Reason
 	}
 	return n
+}
+
+// fenceNames are the fences that a node can have, and what is left open without each.
+var fenceNames = []struct{ name, without string }{
+	{"permit", "proxies send it writes without a permit"},
+	{"parent", "it does not end with its agent, which has not started it"},
+	{"fencer", "no other process kills it when its permit has ended and its agent hangs"},
+	{"epoch_user", "clients of an old epoch keep their connections over a demotion"},
+	{"replicas", "its replicas stay with it over a demotion"},
 }
 
 // lost are the data sets that were put aside, newest last.

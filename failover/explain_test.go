@@ -26,7 +26,7 @@ func asked(t *testing.T, change func(*Question)) Explanation {
 	for _, n := range nodes {
 		k := Knowledge{At: now - 10*time.Millisecond, Store: StoreView{Known: true, Lead: lead, Revision: 9, SeenAt: now - 40*time.Millisecond}}
 		k.Status = cluster.NodeStatus{Node: n.Node, Zone: n.Zone, Role: cluster.RoleReplica, State: cluster.StateReady, Epoch: 4,
-			Electable: true, Position: lead.Position, Fences: []string{"permit"}}
+			Electable: true, Position: lead.Position, Fences: []string{"permit", "parent", "fencer", "epoch_user", "replicas"}}
 		k.Report = Report{Node: n.Node, Seen: 4, Fit: true, Position: lead.Position}
 		if n.Node == "n1" {
 			k.Status.Leads, k.Status.Permit, k.Status.Electable, k.Status.Role = true, 800*time.Millisecond, false, cluster.RolePrimary
@@ -105,7 +105,7 @@ func TestExplainSaysWhoWouldWinAndByWhichPartOfTheRule(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := asked(t, c.change).Election
-			if b.Winner != c.winner || !strings.Contains(b.Reason, c.reason) {
+			if b.Winner != c.winner || !strings.Contains(b.Reason, c.reason) || strings.Contains(b.Reason, "n1 does not answer") {
 				t.Errorf("winner %q: %s\nwant %q: %s", b.Winner, b.Reason, c.winner, c.reason)
 			}
 			if c.winner != "" && b.LostBytes != c.bytes {
@@ -158,8 +158,12 @@ func TestExplainNamesWhatKeepsANodeFromTheLead(t *testing.T) {
 			t.Errorf("%s: electable %v, %q; want %q", n.ID, n.Electable, n.Reason, want)
 		}
 	}
-	if e.Nodes[0].Fences[0] != "permit" || e.PermitMs != 790 {
-		t.Errorf("fences %v, permit %v ms", e.Nodes[0].Fences, e.PermitMs)
+	if e.Nodes[0].Fences[0] != "permit" || e.Nodes[0].Weaker != nil || e.PermitMs != 790 {
+		t.Errorf("fences %v, weaker for %v, permit %v ms", e.Nodes[0].Fences, e.Nodes[0].Weaker, e.PermitMs)
+	}
+	adopted := asked(t, with("n2", func(k *Knowledge) { k.Status.Fences = []string{"permit", "epoch_user", "replicas"} }))
+	if w := adopted.Nodes[1].Weaker; len(w) != 2 || !strings.Contains(w[0], "does not end with its agent") {
+		t.Errorf("an adopted server's fences are weaker for %v", w)
 	}
 	alone := asked(t, led(func(l *cluster.Lead) { l.Rule = cluster.NewRule(cluster.DurabilitySync, nil) }))
 	if n := alone.Nodes[1]; n.Electable || !strings.Contains(n.Reason, "only n1 has every acked write") {

@@ -80,6 +80,7 @@ func FuzzConfigFile(f *testing.F) {
 	f.Add("nodes: 2\nzones: [a, b]\nhold: 7s\n")
 	f.Add("nodes: many\n")
 	f.Add("a: &x [*x]\n")
+	f.Add("timing:\n  renew: 100ms\n  misses: 4\npreferred-zone: us-east-1b\nreturn-window: sat:23:30-sun:00:30\n")
 	f.Add("zones:\n- a\n- 'b\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := defaultConfig()

@@ -144,9 +144,16 @@ func printStatus(w io.Writer, s cluster.Status) error {
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tZONE\tROLE\tSTATE\tADDR\tPID\tOFFSET\tLAG\tCAN TAKE OVER")
+	machines := slices.ContainsFunc(s.Nodes, func(n cluster.StatusNode) bool { return n.Machine != "" })
+	column := func(machine string) string {
+		if !machines {
+			return ""
+		}
+		return "\t" + orDash(machine)
+	}
+	fmt.Fprintf(t, "NODE\tZONE%s\tROLE\tSTATE\tADDR\tPID\tOFFSET\tLAG\tCAN TAKE OVER\n", column("MACHINE"))
 	for _, n := range s.Nodes {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", n.ID, n.Zone, n.Role, n.State, orDash(n.Addr), n.PID, n.Offset, lag(n), takeOver(n))
+		fmt.Fprintf(t, "%s\t%s%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", n.ID, n.Zone, column(n.Machine), n.Role, n.State, orDash(n.Addr), n.PID, n.Offset, lag(n), takeOver(n))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -48,10 +48,15 @@ func printExplanation(w io.Writer, e failover.Explanation) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tZONE\tSTATE\tCAN TAKE OVER\tFENCES")
 	for _, n := range e.Nodes {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", n.ID, n.Zone, n.State, place(n, b), orDash(strings.Join(n.Fences, ", ")))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", n.ID, n.Zone, n.State, place(n, b), orDash(strings.ReplaceAll(strings.Join(n.Fences, ", "), "_", " ")))
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, n := range e.Nodes {
+		for _, weaker := range n.Weaker {
+			fmt.Fprintf(w, "fences of %s: %s\n", n.ID, weaker)
+		}
 	}
 	if len(e.Lost) > 0 {
 		fmt.Fprintln(w)
