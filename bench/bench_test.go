@@ -276,3 +276,29 @@ func TestSoakFailsForEachBrokenPromise(t *testing.T) {
 		}
 	}
 }
+
+func TestSizesAreCarriedOnOnlyWhereTheyGrow(t *testing.T) {
+	x := []float64{0.01, 0.25, 0.5, 1}
+	if got := carryOn(x, []float64{10.1, 12.5, 15, 20}, 1); got != "10.0\t210.0" {
+		t.Errorf("%q, want 10 for each GB and 210 for 20 of them", got)
+	}
+	if got := carryOn(x, []float64{12, 9, 11, 8}, 1); !strings.HasPrefix(got, "does not grow") {
+		t.Errorf("%q of figures that fall", got)
+	}
+}
+
+func TestSizesMustGrow(t *testing.T) {
+	for text, good := range map[string]bool{"1": true, "0.1,2": true, "2,1": false, "1,1": false, "0": false, "": false, "a": false} {
+		var s sizes
+		if err := s.Set(text); (err == nil) != good {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestAgeOfThisProcessIsSmallAndGrows(t *testing.T) {
+	age, err := ageOf(os.Getpid())
+	if err != nil || age < 0 || age > time.Hour {
+		t.Errorf("this process is %v old, %v", age, err)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"understudy/cluster"
 )
 
 // peer is one way to keep a primary available.
@@ -26,6 +28,7 @@ type peer interface {
 type server struct {
 	addr string
 	pid  int
+	node cluster.NodeID // "" where nodes have no names
 }
 
 // The faults, in the order of a round.
@@ -108,7 +111,7 @@ func (e event) line(rounds int) string {
 	return text
 }
 
-// happen puts load on the peer, breaks it, waits until it has recovered, and judges.
+// happen puts load on an empty peer, breaks it, waits until it has recovered, and judges.
 func (b *bench) happen(ctx context.Context, p peer, e *event) error {
 	if err := p.ready(ctx); err != nil {
 		return err
@@ -118,10 +121,17 @@ func (b *bench) happen(ctx context.Context, p peer, e *event) error {
 		return err
 	}
 	client := p.client()
-	defer client.Close()
-	if err := client.FlushAll(ctx).Err(); err != nil {
+	err = client.FlushAll(ctx).Err()
+	if err := errors.Join(err, client.Close()); err != nil {
 		return fmt.Errorf("empty the data set: %w", err)
 	}
+	return b.endure(ctx, p, victim, e)
+}
+
+// endure puts load on the peer, breaks it, and judges what came of it.
+func (b *bench) endure(ctx context.Context, p peer, victim server, e *event) error {
+	client := p.client()
+	defer client.Close()
 	l := startLoad(ctx, client, b.writers)
 	failed := suffer(ctx, p, l, victim, e)
 	l.end()

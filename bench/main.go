@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ type settings struct {
 	within                       time.Duration
 	switchovers, crashes         int    // of a soak
 	resume                       string // file of an earlier run that a soak goes on from
+	sizes                        sizes
 	parts                        []part
 	command                      string // as it was typed, for the docs
 }
@@ -55,6 +57,7 @@ func allParts() []part {
 		{"failover", "crash, hang and switchover beside Redis Sentinel, and where the time goes", true, 130 * time.Second, (*bench).measureFailovers, (*report).printFailovers},
 		{"throughput", "what the proxy costs beside a direct connection", true, 70 * time.Second, (*bench).measureThroughput, (*report).printThroughput},
 		{"soak", "switchovers and crashes in a row under load: losses, resyncs, growth", false, time.Hour, (*bench).measureSoak, (*report).printSoak},
+		{"sizes", "changes of primary and full syncs with data sets of up to 1 GB", false, 5 * time.Minute, (*bench).measureSizes, (*report).printSizes},
 	}
 }
 
@@ -80,7 +83,7 @@ func main() {
 
 // parse reads the command line: flags, then names of parts.
 func parse(args []string) (settings, error) {
-	s := settings{command: strings.Join(append([]string{"go run ./bench"}, args...), " ")}
+	s := settings{command: strings.Join(append([]string{"go run ./bench"}, args...), " "), sizes: sizes{0.01, 0.25, 0.5, 1}}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&s.understudy, "understudy", "", "path of the program to measure; empty: build it from ./cmd/understudy")
 	flags.StringVar(&s.json, "json", "", "file that the figures are written to")
@@ -93,6 +96,7 @@ func parse(args []string) (settings, error) {
 	flags.IntVar(&s.switchovers, "switchovers", 1000, "soak: how many")
 	flags.IntVar(&s.crashes, "crashes", 300, "soak: how many")
 	flags.StringVar(&s.resume, "resume", "", "soak: go on from the figures that an earlier run wrote to this file with -json")
+	flags.Var(&s.sizes, "sizes", "sizes: GB of values, separated by commas, growing")
 	flags.Usage = func() { explain(flags) }
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -132,6 +136,29 @@ func (s *settings) choose(names []string) error {
 	}
 	if s.within == 0 {
 		s.within = sum
+	}
+	return nil
+}
+
+// sizes is a flag.
+type sizes []float64
+
+func (s *sizes) String() string {
+	words := make([]string, len(*s))
+	for i, v := range *s {
+		words[i] = strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	return strings.Join(words, ",")
+}
+
+func (s *sizes) Set(text string) error {
+	*s = nil
+	for word := range strings.SplitSeq(text, ",") {
+		v, err := strconv.ParseFloat(word, 64)
+		if err != nil || v <= 0 || len(*s) > 0 && v <= (*s)[len(*s)-1] {
+			return fmt.Errorf("%q is no size in GB that is larger than the one before it", word)
+		}
+		*s = append(*s, v)
 	}
 	return nil
 }

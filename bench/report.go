@@ -27,6 +27,7 @@ type report struct {
 	Contests []*contest `json:"throughput"`
 	Idle     *idle      `json:"idle"`
 	Soak     *soak      `json:"soak,omitempty"`
+	Sizes    []size     `json:"sizes,omitempty"`
 }
 
 // machine is what the figures hold for.

@@ -132,7 +132,7 @@ func (g *group) primary(ctx context.Context) (server, error) {
 func primaryOf(s cluster.Status) (server, error) {
 	for _, n := range s.Nodes {
 		if n.ID == s.Primary {
-			return server{addr: n.Addr, pid: n.PID}, nil
+			return server{addr: n.Addr, pid: n.PID, node: n.ID}, nil
 		}
 	}
 	return server{}, fmt.Errorf("the group is %s", s.State)
