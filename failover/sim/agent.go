@@ -81,8 +81,9 @@ type agent struct {
 	version   int                                       // of what others may see
 	forced    bool                                      // somebody has missed a version
 	listeners []func(s cluster.NodeStatus, version int) // proxies that wait for news
-	waiting   map[string]func(failover.Reply)           // requests that have not been answered
-	last      cluster.Position                          // where the log of the run before was seen last
+	settling  struct{ online, asked int }
+	waiting   map[string]func(failover.Reply) // requests that have not been answered
+	last      cluster.Position                // where the log of the run before was seen last
 }
 
 // view is what others may see of an agent.
@@ -321,9 +322,38 @@ func (a *agent) probed(n int, p *proc, sent time.Duration, i info) {
 	if i.linkUp || i.role == cluster.RolePrimary {
 		l.Last = cluster.Position{}
 	}
-	if a.out.Status.State == cluster.StateSyncing {
+	a.settle(i)
+	switch {
+	case a.out.Status.State == cluster.StateSyncing:
 		a.probeAt = min(a.probeAt, a.clock()+20*ms)
+	case !a.out.Status.Leads && i.linkUp: // a replica at rest is looked at half as often
+		a.probeAt += a.w.profile.Probe
 	}
+}
+
+// settle asks the replicas of a primary twice where they are, when some are behind as far as it knows: on
+// their own they say so once a second. The question lengthens the log, hence not more often.
+func (a *agent) settle(i info) {
+	online, behind := 0, false
+	for _, r := range i.replicas {
+		if r.Online {
+			online++
+			behind = behind || r.Offset < i.position.Offset
+		}
+	}
+	if online != a.settling.online {
+		a.settling.online, a.settling.asked = online, 0
+	}
+	p := a.proc
+	if !behind || i.role != cluster.RolePrimary || a.settling.asked == 2 {
+		return
+	}
+	a.settling.asked++
+	a.w.at(&p.actor, a.w.now+200*us, func() {
+		if p.alive && p.role == cluster.RolePrimary && !p.isPaused() {
+			p.append(entry{kind: entryGetAck})
+		}
+	})
 }
 
 // step lets the machine decide and does what it says.

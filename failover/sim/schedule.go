@@ -45,7 +45,7 @@ func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 	s := Schedule{
 		Seed: seed, Nodes: 3, Proxies: 1 + r.IntN(2), Clients: 2, Members: 3, Durability: cluster.DurabilitySync, Mutation: m,
 		OneClock: r.IntN(10) < 3, ShortBacklog: r.IntN(4) == 0, Hold: 3 * time.Second, Think: 80 * ms,
-		Length: time.Duration(2000+r.IntN(2000)) * ms, Refuse: r.IntN(4) == 0, Readers: r.IntN(2) == 0, Extreme: r.IntN(2) == 0,
+		Length: time.Duration(1000+r.IntN(2000)) * ms, Refuse: r.IntN(4) == 0, Readers: r.IntN(2) == 0, Extreme: r.IntN(2) == 0,
 	}
 	switch r.IntN(10) {
 	case 0:
@@ -98,9 +98,12 @@ func (s *Schedule) drawSwarm(r *rand.Rand, n int) {
 	}
 }
 
+// calmBefore is when most groups have found together, and have a rule.
+const calmBefore = 500 * ms
+
 func (s *Schedule) drawFault(r *rand.Rand, kinds []FaultKind) Fault {
 	f := Fault{Kind: kinds[r.IntN(len(kinds))], A: -1, B: r.IntN(s.Nodes+s.Proxies+2) - 1}
-	calm := 1500 * ms // until then most groups have found together, and have a rule
+	calm := calmBefore
 	if r.IntN(6) == 0 {
 		calm = 100 * ms
 	}

@@ -104,7 +104,7 @@ func (s *Schedule) drawStory(r *rand.Rand) {
 	if r.IntN(4) > 0 {
 		s.suit(y)
 	}
-	start := 1500*ms + time.Duration(r.Int64N(int64(s.Length-1500*ms)))
+	start := calmBefore + time.Duration(r.Int64N(int64(s.Length-calmBefore)))
 	wide := int64(1 + 4*r.IntN(2)) // tenths by which times vary either way
 	spread := func(d time.Duration) time.Duration {
 		return (d + time.Duration((r.Int64N(int64(2*d)+1)-int64(d))*wide/10)).Round(us)

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -157,9 +156,13 @@ func (w *world) tracef(format string, args ...any) {
 
 // mark folds something that happened into the digest: equal seeds must give equal digests.
 func (w *world) mark(what string, n int64) {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%x %s %d %d", w.digest, what, w.now, n)
-	w.digest = h.Sum64()
+	const prime = 1099511628211 // FNV-1a's, over words instead of bytes
+	h := w.digest ^ 14695981039346656037
+	for i := range len(what) {
+		h = (h ^ uint64(what[i])) * prime
+	}
+	h = (h ^ uint64(w.now)) * prime
+	w.digest = (h ^ uint64(n)) * prime
 }
 
 // between is a random duration.
