@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -29,6 +30,8 @@ type EmbedOptions struct {
 	Logger *slog.Logger
 	// Membership makes it one of several members; nil: alone, and it listens nowhere.
 	Membership *Membership
+
+	quiet *atomic.Bool // it is ending: that its servers end is no news
 }
 
 // Embedded is an etcd member in this process. Alone in its cluster it listens nowhere: its store is
@@ -39,6 +42,7 @@ type Embedded struct {
 	store   *Store
 	clients []*clientv3.Client // of the other members
 	lock    *os.File
+	quiet   *atomic.Bool
 
 	once    sync.Once
 	stopped chan struct{}
@@ -65,11 +69,12 @@ func StartEmbedded(ctx context.Context, o EmbedOptions) (*Embedded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store in %s: %w", o.Dir, err)
 	}
+	o.quiet = new(atomic.Bool)
 	e, err := start(ctx, o)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store in %s: %w", o.Dir, err), lock.Close())
 	}
-	m := &Embedded{etcd: e, lock: lock}
+	m := &Embedded{etcd: e, lock: lock, quiet: o.quiet}
 	own := v3client.New(e.Server)
 	if o.Membership == nil {
 		m.store = NewStore(own)
@@ -146,7 +151,7 @@ func config(o EmbedOptions) *embed.Config {
 	// A write is safe once the log has it (fsync); the database may follow later and in larger
 	// steps, which halves the number of fsyncs.
 	c.BackendBatchInterval = time.Second
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(bridge{o.Logger.With("component", "store")}))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(bridge{log: o.Logger.With("component", "store"), quiet: o.quiet}))
 	return c
 }
 
@@ -162,6 +167,7 @@ func (e *Embedded) Ended() <-chan struct{} { return e.etcd.Server.StopNotify() }
 // Stop ends the member in order. Calling it again does nothing.
 func (e *Embedded) Stop(ctx context.Context) error {
 	e.once.Do(func() {
+		e.quiet.Store(true)
 		e.stopped = make(chan struct{})
 		go func() {
 			defer close(e.stopped)
@@ -186,11 +192,16 @@ func (e *Embedded) Stop(ctx context.Context) error {
 }
 
 // bridge hands etcd's warnings to our log; the rest is its own affair.
-type bridge struct{ log *slog.Logger }
+type bridge struct {
+	log   *slog.Logger
+	quiet *atomic.Bool
+}
 
-func (b bridge) Enabled(l zapcore.Level) bool        { return l >= zapcore.WarnLevel }
-func (b bridge) With(f []zapcore.Field) zapcore.Core { return bridge{b.log.With(attributes(f)...)} }
-func (b bridge) Sync() error                         { return nil }
+func (b bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
+func (b bridge) With(f []zapcore.Field) zapcore.Core {
+	return bridge{b.log.With(attributes(f)...), b.quiet}
+}
+func (b bridge) Sync() error { return nil }
 
 func (b bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if b.Enabled(e.Level) {
@@ -201,7 +212,7 @@ func (b bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.Checked
 
 func (b bridge) Write(e zapcore.Entry, f []zapcore.Field) error {
 	level := slog.LevelDebug // a slow fsync is a metric of ours, not a line for the operator
-	if e.Level >= zapcore.ErrorLevel {
+	if e.Level >= zapcore.ErrorLevel && !b.quiet.Load() {
 		level = slog.LevelWarn
 	}
 	b.log.Log(context.Background(), level, e.Message, attributes(f)...)

@@ -118,7 +118,10 @@ func loadMachineConfig(file string) (machineConfig, error) {
 	if err := decodeStrict(text, &c); err != nil {
 		return c, usagef("%s: %w", file, err)
 	}
-	dir := filepath.Dir(file)
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return c, usagef("--config: %w", err)
+	}
 	for _, path := range []*string{&c.Data, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMachines plays the stories in testdata/machines with real processes. Each machine is an address
+// of the loopback network, 127.X.Y.11 and so on, of which every story has its own: ports are free there.
+func TestMachines(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "machines"), RequireExplicitExec: true, RequireUniqueNames: true,
+		Deadline: time.Now().Add(4 * time.Minute),
+		Setup: func(e *testscript.Env) error {
+			network := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250))
+			e.Setenv("NET", network)
+			e.Setenv("TMPDIR", os.TempDir()) // the script's own is too long for a unix socket
+			for i, name := range []string{"m1", "m2", "m3"} {
+				text := fmt.Sprintf(`machine: %[1]s
+zone: %[2]c
+data: %[1]s
+listen: %[3]s.%[4]d
+store: {embed: {m1: "%[3]s.11:2380", m2: "%[3]s.12:2380", m3: "%[3]s.13:2380"}}
+tls: {ca: certs/ca.pem, cert: certs/%[1]s.pem, key: certs/%[1]s.key}
+groups: [{name: main}]
+`, name, 'a'+i, network, 11+i)
+				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".yaml"), []byte(text), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "until": until, "served": served, "nobodyleft": nobodyLeft},
+	})
+}
+
+// served waits until a group has a primary that accepts writes: served HOST:PORT
+func served(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(eventually(func() error {
+		res, err := http.Get("http://" + args[0] + "/healthz")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return errors.New(res.Status)
+		}
+		return nil
+	}))
+}
