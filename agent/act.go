@@ -55,7 +55,7 @@ func (a *Agent) act(ctx context.Context, action failover.Action) {
 func (a *Agent) carryOut(ctx, life context.Context, d doing, m *resultMsg) error {
 	switch d.Kind {
 	case failover.ActStart:
-		return a.start(life)
+		return a.begin(ctx, life)
 	case failover.ActKill:
 		if d.server == nil {
 			return nil
@@ -142,7 +142,7 @@ func (a *Agent) guard(f func(*redis.Fencer) error) {
 
 // fenceDeadline tells the fencer when redis-server must be dead if nothing renews before.
 func (a *Agent) fenceDeadline() {
-	if a.server == nil || a.out.FenceAt == a.fencedAt {
+	if a.server == nil || a.out.FenceAt == a.fencedAt || a.opts.Adopt != nil && !a.guarded() {
 		return
 	}
 	// Only a permit moves the deadline on. Without one the server is being fenced, and must be dead
@@ -155,9 +155,9 @@ func (a *Agent) fenceDeadline() {
 		return
 	}
 	a.fencedAt = a.out.FenceAt
-	d := 24 * time.Hour
+	d := time.Duration(0) // none
 	if a.out.FenceAt != 0 {
-		d = a.out.FenceAt - a.in.Now
+		d = max(a.out.FenceAt-a.in.Now, 1)
 	}
 	pid := a.server.PID()
 	a.guard(func(f *redis.Fencer) error { return f.Until(pid, d) })
@@ -300,9 +300,12 @@ func (a *Agent) socket() string { return a.opts.Socket }
 
 // login is how redis-server is reached, and as whom.
 func (a *Agent) login() redis.Login {
-	l := redis.Login{Socket: a.socket()}
-	if a.opts.Secret != "" {
-		l.User, l.Password = redis.SecretUser, a.opts.Secret
+	switch {
+	case a.opts.Adopt != nil:
+		return a.opts.Adopt.Login()
+	case a.opts.Secret != "":
+		return redis.Login{Socket: a.socket(), User: redis.SecretUser, Password: a.opts.Secret}
+	default:
+		return redis.Login{Socket: a.socket()}
 	}
-	return l
 }

@@ -37,6 +37,7 @@ type Agent struct {
 	server     server
 	end        logEnd
 	access     cluster.Access // of the clients of this node's epoch, while it is promoted
+	reader     cluster.Access // of its clients while it is a replica
 	backstop   backstop
 	noting     bool             // that the data set is whole is on its way to the disk
 	syncFrom   cluster.Position // where a full sync was last seen to begin
@@ -103,6 +104,7 @@ type (
 		server server
 		worth  worth
 		boot   string // names the run; "": one is made up
+		reader cluster.Access
 	}
 	exitMsg struct{ server server }
 )

@@ -6,19 +6,14 @@ import (
 
 	"understudy/cluster"
 	"understudy/failover"
-	"understudy/redis"
 )
 
 // accessFor is what proxies say to this node's redis-server.
 func (a *Agent) accessFor(leads bool) cluster.Access {
-	switch {
-	case leads:
+	if leads {
 		return a.access
-	case a.opts.Secret != "":
-		return cluster.Access{User: redis.ReaderUser, Password: redis.ReaderPassword(a.opts.Secret)}
-	default:
-		return cluster.Access{}
 	}
+	return a.reader
 }
 
 // fences name what keeps this node's redis-server from accepting writes without a permit, strongest first:

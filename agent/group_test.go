@@ -48,6 +48,7 @@ type group struct {
 	at     string // where rpc answers
 
 	requests int
+	adopted  map[cluster.NodeID]*redis.AdoptOptions // nil: the agents run their own servers
 
 	agents map[cluster.NodeID]*Agent
 	stops  map[cluster.NodeID]func() error
@@ -176,6 +177,7 @@ func (g *group) start(id cluster.NodeID) {
 		Peers: func(cluster.NodeID) string { return g.at },
 		Clock: g.clock, OnStatus: g.onStatus, OnEvent: g.onEvent,
 	}
+	o.Adopt = g.adopted[id]
 	for _, n := range g.nodes {
 		if n.Node == id {
 			o.Self = n
@@ -203,7 +205,7 @@ func (g *group) onStatus(_ time.Duration, s cluster.NodeStatus) {
 	defer g.mu.Unlock()
 	if leads, led := s.Leads && s.Permit > 0, g.last[s.Node]; leads && !(led.Leads && led.Permit > 0) {
 		g.served[s.Node] = time.Now()
-		if s.Addr == "" || s.Socket == "" || s.Fork.ReplID == "" || len(s.Rules) == 0 || s.Role != cluster.RolePrimary {
+		if s.Addr == "" || s.Socket == "" && g.adopted == nil || s.Fork.ReplID == "" || len(s.Rules) == 0 || s.Role != cluster.RolePrimary {
 			g.t.Errorf("a permit begins without what a proxy needs: %+v", s)
 		}
 	} else if !leads && led.Leads {
@@ -409,7 +411,12 @@ func (g *group) switchover(primary cluster.NodeID) time.Time {
 // dial connects to a node's redis-server.
 func (g *group) dial(id cluster.NodeID) redigo.Conn {
 	g.t.Helper()
-	c, err := redigo.Dial("unix", g.agents[id].socket(), redigo.DialReadTimeout(5*time.Second), redigo.DialWriteTimeout(5*time.Second))
+	l := g.agents[id].login()
+	network, place := "unix", l.Socket
+	if place == "" {
+		network, place = "tcp", l.Addr
+	}
+	c, err := redigo.Dial(network, place, redigo.DialPassword(l.Password), redigo.DialUsername(l.User), redigo.DialReadTimeout(5*time.Second), redigo.DialWriteTimeout(5*time.Second))
 	if err != nil {
 		g.t.Fatal(err)
 	}

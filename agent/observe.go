@@ -152,8 +152,9 @@ func (a *Agent) noteLook(ctx context.Context, m probeMsg) {
 		return
 	}
 	a.lookedAt = now
+	at := l.Position
 	a.goDo(func() {
-		if err := a.runs.looked(l.Position); err != nil {
+		if err := a.runs.looked(at); err != nil {
 			a.log.Debug("where the log is was not kept", "error", err)
 		}
 	})

@@ -42,7 +42,7 @@ type Options struct {
 	// a Host that other machines reach; the same for all nodes of a group.
 	Secret string
 	// Adopt names a redis-server that somebody else starts and stops; nil: the agent runs its own.
-	Adopt *Adopt
+	Adopt *redis.AdoptOptions
 	// LostKeep and LostBytes bound what is put aside of writes that the group gave up: how many data sets,
 	// default 5, and how large together, default 10 GiB. The oldest go first.
 	LostKeep  int
@@ -87,7 +87,10 @@ func (o *Options) complete() error {
 	if err := o.Profile.Validate(); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
-	if o.Socket == "" {
+	switch {
+	case o.Adopt != nil:
+		o.Socket = o.Adopt.Socket
+	case o.Socket == "":
 		o.Socket = filepath.Join(o.Dir, "redis.sock")
 	}
 	if len(o.Socket) > maxSocketPath {

@@ -25,35 +25,73 @@ type server interface {
 	Terminate(ctx context.Context) error
 }
 
-var _ server = (*redis.Server)(nil)
+var (
+	_ server = (*redis.Server)(nil)
+	_ server = (*redis.Adopted)(nil)
+)
 
-// start spawns redis-server as a replica of nobody.
-func (a *Agent) start(life context.Context) error {
-	port, err := a.disk.port(a.opts.Host, a.port)
+// begin starts redis-server as a replica of nobody, or takes over the one that is there as such.
+func (a *Agent) begin(ctx, life context.Context) error {
+	begin := a.start
+	if a.opts.Adopt != nil {
+		begin = a.adopt
+	}
+	m, err := begin(ctx)
 	if err != nil {
 		return err
 	}
+	a.inbox <- m // never lost: a server that nobody knows would never be stopped
+	a.goDo(func() {
+		select {
+		case <-m.server.Exited():
+			a.tell(life, exitMsg{m.server})
+		case <-life.Done():
+		}
+	})
+	return nil
+}
+
+// start spawns a redis-server of our own.
+func (a *Agent) start(context.Context) (startedMsg, error) {
+	port, err := a.disk.port(a.opts.Host, a.port)
+	if err != nil {
+		return startedMsg{}, err
+	}
 	w, err := a.runs.begin(a.disk.hasData())
 	if err != nil {
-		return err
+		return startedMsg{}, err
 	}
 	s, err := redis.Start(redis.ServerOptions{
 		Binary: a.opts.Binary, Dir: a.disk.redisDir(), Host: a.opts.Host, Port: port, Socket: a.socket(),
 		ReplicaOf: a.hole.Addr(), Secret: a.opts.Secret, Config: a.opts.Config, Guarded: a.opts.Fencer != nil, Logger: a.log,
 	})
 	if err != nil {
-		return err
+		return startedMsg{}, err
 	}
 	a.guard(func(f *redis.Fencer) error { return f.Guard(s.PID()) })
-	a.inbox <- startedMsg{server: s, worth: w} // never lost: a server that nobody knows would never be stopped
-	a.goDo(func() {
-		select {
-		case <-s.Exited():
-			a.tell(life, exitMsg{s})
-		case <-life.Done():
-		}
-	})
-	return nil
+	m := startedMsg{server: s, worth: w}
+	if a.opts.Secret != "" {
+		m.reader = cluster.Access{User: redis.ReaderUser, Password: redis.ReaderPassword(a.opts.Secret)}
+	}
+	return m, nil
+}
+
+// adopt takes a server over that somebody else has started. What its data set is worth after a restart is
+// not known: nobody has looked at its disk.
+func (a *Agent) adopt(ctx context.Context) (startedMsg, error) {
+	if _, err := a.runs.begin(false); err != nil {
+		return startedMsg{}, err
+	}
+	o := *a.opts.Adopt
+	o.BlackHole, o.Logger = a.hole.Addr(), a.log
+	s, err := redis.Adopt(ctx, o)
+	if err != nil {
+		return startedMsg{}, err
+	}
+	if s.Killable() {
+		a.guard(func(f *redis.Fencer) error { return f.GuardAdopted(s.PID()) })
+	}
+	return startedMsg{server: s, boot: s.RunID(), reader: s.Reader()}, nil
 }
 
 // started takes up a new run of redis-server.
@@ -66,12 +104,15 @@ func (a *Agent) started(m startedMsg) {
 		m.worth.last = a.end.last // it has crashed under our eyes
 	}
 	a.end = logEnd{exact: m.worth.exact, last: m.worth.last}
-	a.access, a.backstop = cluster.Access{}, backstop{}
+	a.access, a.reader, a.backstop = cluster.Access{}, m.reader, backstop{}
 	old := a.in.Local
 	a.in.Local = failover.Local{
 		Process: failover.ProcessRunning, Seen: old.Seen, Revoked: old.Revoked, Kept: old.Kept,
 		Intact: m.worth.intact, Short: m.worth.short, Role: cluster.RoleReplica,
-		Boot: fmt.Sprintf("%d-%d-%d", time.Now().UnixNano(), m.server.PID(), a.boots),
+		Boot: m.boot,
+	}
+	if m.boot == "" {
+		a.in.Local.Boot = fmt.Sprintf("%d-%d-%d", time.Now().UnixNano(), m.server.PID(), a.boots)
 	}
 	a.in.Local.Last = a.end.lastKnown()
 	a.probeAt = 0
@@ -86,6 +127,9 @@ func (a *Agent) exited(m exitMsg) {
 	a.server, a.inOrder = nil, m.server.InOrder()
 	a.access = cluster.Access{}
 	l := &a.in.Local
+	if s, ok := m.server.(*redis.Adopted); ok {
+		a.goDo(s.Close)
+	}
 	l.Process, l.Exit, l.Role, l.LinkUp = failover.ProcessNone, m.server.Reason(), cluster.RoleReplica, false
 }
 

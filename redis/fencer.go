@@ -55,8 +55,9 @@ type Fencer struct {
 
 // guarded is what the fencer was told of one redis-server, to be told again to its successor.
 type guarded struct {
-	start string        // the process's start time: a reused pid has another
-	until time.Duration // BootTime; 0: no deadline
+	start   string        // the process's start time: a reused pid has another
+	until   time.Duration // BootTime; 0: no deadline
+	adopted bool
 }
 
 // FencerOptions say how to start a Fencer; the zero value works.
@@ -144,19 +145,25 @@ func (f *Fencer) watch() {
 }
 
 // Guard puts a child of this process under the fencer's watch, without a deadline yet.
-func (f *Fencer) Guard(pid int) error {
+func (f *Fencer) Guard(pid int) error { return f.guard(pid, false) }
+
+// GuardAdopted does the same for a server that outlives this process: when that is gone, it is killed at its
+// deadline if it has one, and left alone if not.
+func (f *Fencer) GuardAdopted(pid int) error { return f.guard(pid, true) }
+
+func (f *Fencer) guard(pid int, adopted bool) error {
 	start, err := startTime(pid)
 	if err != nil {
 		return fmt.Errorf("guard %d: %w", pid, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.guarded[pid] = &guarded{start: start}
+	f.guarded[pid] = &guarded{start: start, adopted: adopted}
 	return f.send(pid, f.guarded[pid])
 }
 
 // Until sets the deadline to d from now: then the process is killed unless Until is called again or
-// it is released. It does not wait for the fencer.
+// it is released. 0 takes the deadline back. It does not wait for the fencer.
 func (f *Fencer) Until(pid int, d time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -164,7 +171,10 @@ func (f *Fencer) Until(pid int, d time.Duration) error {
 	if g == nil {
 		return fmt.Errorf("fence %d: it is not guarded", pid)
 	}
-	g.until = BootTime() + d
+	g.until = 0
+	if d != 0 {
+		g.until = BootTime() + d
+	}
 	return f.write(fmt.Sprintf("until %d %d\n", pid, g.until))
 }
 
@@ -216,6 +226,9 @@ func (f *Fencer) Stop(ctx context.Context) error {
 // send tells the fencer all about one process. mu is held.
 func (f *Fencer) send(pid int, g *guarded) error {
 	line := fmt.Sprintf("guard %d %s\n", pid, g.start)
+	if g.adopted {
+		line = fmt.Sprintf("adopt %d %s\n", pid, g.start)
+	}
 	if g.until != 0 {
 		line += fmt.Sprintf("until %d %d\n", pid, g.until)
 	}
@@ -310,11 +323,12 @@ type watchman struct {
 // watched is one process that the fencer can kill. The pidfd names the process itself: its number
 // may have been given to another one.
 type watched struct {
-	pidfd int
-	until time.Duration // 0: no deadline
+	pidfd   int
+	until   time.Duration // 0: no deadline
+	adopted bool          // it outlives our parent
 }
 
-// obey carries out one line: "guard PID START", "until PID NANOSECONDS" or "release PID".
+// obey carries out one line: "guard PID START", "adopt PID START", "until PID NANOSECONDS" or "release PID".
 func (w *watchman) obey(line string) error {
 	var verb, arg string
 	var pid int
@@ -323,8 +337,8 @@ func (w *watchman) obey(line string) error {
 	}
 	x := w.fds[pid]
 	switch verb {
-	case "guard":
-		return w.guard(pid, arg)
+	case "guard", "adopt":
+		return w.guard(pid, arg, verb == "adopt")
 	case "until":
 		at, err := strconv.ParseInt(arg, 10, 64)
 		if err != nil {
@@ -344,7 +358,7 @@ func (w *watchman) obey(line string) error {
 }
 
 // guard opens the process, and only then makes sure that it is the one that was meant.
-func (w *watchman) guard(pid int, start string) error {
+func (w *watchman) guard(pid int, start string, adopted bool) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil // ended meanwhile
@@ -358,7 +372,7 @@ func (w *watchman) guard(pid int, start string) error {
 	if old := w.fds[pid]; old != nil {
 		_ = unix.Close(old.pidfd)
 	}
-	w.fds[pid] = &watched{pidfd: fd}
+	w.fds[pid] = &watched{pidfd: fd, adopted: adopted}
 	return nil
 }
 
@@ -371,7 +385,11 @@ func (w *watchman) look(now time.Duration) time.Duration {
 	}
 	for pid, x := range w.fds {
 		until := x.until
-		if w.ending != 0 && (until == 0 || until > w.ending) {
+		if w.ending != 0 && x.adopted && until == 0 {
+			w.forget(pid) // it has no permit, and is not ours to end
+			continue
+		}
+		if w.ending != 0 && !x.adopted && (until == 0 || until > w.ending) {
 			until = w.ending
 		}
 		switch {
@@ -382,7 +400,7 @@ func (w *watchman) look(now time.Duration) time.Duration {
 		case w.ending != 0 && x.ended():
 			w.forget(pid)
 			continue
-		case w.ending != 0:
+		case w.ending != 0 && !x.adopted:
 			x.signal(unix.SIGTERM)
 		}
 		if until != 0 && (next == 0 || until < next) {
