@@ -168,13 +168,16 @@ func (m *Machine) choose(reports map[cluster.NodeID]Report) (cluster.NodeID, str
 // candidates are the nodes that could go on with their logs, how many of them are voters, and why the
 // others could not.
 func (m *Machine) candidates(reports map[cluster.NodeID]Report) (fit []candidate, revoked int, unfit string) {
+	barren := m.barren(reports)
 	for _, p := range m.cfg.Nodes {
 		r, ok := reports[p.Node]
 		if !ok {
 			unfit += fmt.Sprintf("; %s does not answer", p.Node)
 			continue
 		}
-		c := candidate{Peer: p, report: r, whole: r.Complete == m.election.epoch && m.servedLast(p.Node)}
+		c := candidate{Peer: p, report: r}
+		c.whole = r.Complete == m.election.epoch && m.servedLast(p.Node) ||
+			barren && r.Before == m.election.epoch && m.lead.From == p.Node
 		c.index, c.offset, c.placed = place(m.lead.Lineage, r.Position, r.Prev)
 		switch {
 		case !r.Fit:
@@ -193,6 +196,20 @@ func (m *Machine) candidates(reports map[cluster.NodeID]Report) (fit []candidate
 		}
 	}
 	return fit, revoked, unfit
+}
+
+// barren reports whether nothing can have been acked under the vacant epoch: a write needs a copy, and no
+// node has followed its holder or ever will. Then the holder before it is the last one whose log counts.
+func (m *Machine) barren(reports map[cluster.NodeID]Report) bool {
+	if m.lead.Rule.Copies < 1 || len(reports) < len(m.cfg.Nodes) {
+		return false
+	}
+	for _, r := range reports {
+		if r.Node != m.lead.Holder && (r.Followed >= m.election.epoch || r.Revoked < m.election.epoch) {
+			return false
+		}
+	}
+	return true
 }
 
 const shortReason = "every node has answered, and none has all: the last holder's data set may lack what it had not yet written to disk when its machine lost power"
@@ -302,6 +319,10 @@ func (m *Machine) report() Report {
 	if l.At <= m.redisAt && m.election.own.Kind == ActRevoke && m.revoked == m.election.epoch {
 		// The probe is older than our own revocation, whose result says where the log ended.
 		r.Position, r.Prev = m.election.own.Position, m.election.own.Prev
+	}
+	r.Followed = m.followed
+	if m.lead.From == m.cfg.Self.Node && l.Intact {
+		r.Before = m.lead.Epoch
 	}
 	if m.servedLast(m.cfg.Self.Node) {
 		switch {

@@ -161,7 +161,7 @@ func (m *Machine) moveOn() bool {
 	case d.readOnly == 0:
 		d.readOnly = m.in.Now
 	}
-	r := Request{ID: fmt.Sprintf("move-%d-%d", m.lead.Epoch, m.in.Now), Kind: RequestSwitchover}
+	r := Request{Kind: RequestSwitchover}
 	home := m.cfg.PreferredZone
 	switch {
 	case m.in.Now < d.moveAt:
@@ -178,6 +178,7 @@ func (m *Machine) moveOn() bool {
 	default:
 		return false
 	}
+	r.ID = fmt.Sprintf("move-%d-%d", m.lead.Epoch, m.in.Now)
 	to, reason := m.successor(r)
 	if reason != "" {
 		d.moveAt = m.in.Now + m.cfg.Profile.TTL
@@ -259,10 +260,11 @@ func (m *Machine) leaveRule() {
 	if m.cfg.Durability != cluster.DurabilitySync || !slices.Contains(m.lead.Rule.Voters, m.cfg.Self.Node) {
 		return
 	}
-	if m.election.epoch+1 != m.lead.Epoch || len(m.election.present) == 0 {
-		return
+	present := m.election.present
+	if m.election.epoch+1 != m.lead.Epoch || len(present) == 0 {
+		present = m.others() // whichever comes first
 	}
-	m.leading.joint = &joint{rule: cluster.NewRule(cluster.DurabilitySync, m.election.present), oldUntil: m.in.Now}
+	m.leading.joint = &joint{rule: cluster.NewRule(cluster.DurabilitySync, present), oldUntil: m.in.Now}
 }
 
 // served is the end of a change of primary.
@@ -407,7 +409,9 @@ func (m *Machine) changeRule() *cluster.Rule {
 		target = cur
 	}
 	if target.Equal(cur) {
-		d.joint = nil
+		if !m.expectLoss(voters) {
+			d.joint = nil
+		}
 		return nil
 	}
 	if cur.Implies(target, m.cfg.Self.Node) || m.cfg.Mutation == MutationRuleAtOnce {
@@ -417,13 +421,44 @@ func (m *Machine) changeRule() *cluster.Rule {
 	return m.changeJointly(target)
 }
 
+// demandToo has the next permits know the rule besides the stored one.
+func (m *Machine) demandToo(rule cluster.Rule) {
+	d := &m.leading
+	switch {
+	case d.joint == nil:
+		d.joint = &joint{rule: rule, oldUntil: m.writeUntil}
+	case d.joint.rule.Equal(rule):
+	case d.joint.rule.Implies(rule, m.cfg.Self.Node):
+		// Whoever knows the joint rule demands enough for this one.
+		d.joint = &joint{rule: rule, oldUntil: d.joint.oldUntil}
+	default:
+		d.joint = &joint{rule: rule, oldUntil: m.writeUntil}
+	}
+}
+
+// expectLoss begins the change of the rule as soon as a voter has gone, not only when it has been away
+// for a while: permits that do not know of it are then over sooner, and with them the time in which an
+// election would need the log of a node that is not there. It reports whether one has gone.
+func (m *Machine) expectLoss(voters []cluster.NodeID) bool {
+	var there []cluster.NodeID
+	for _, id := range voters {
+		if t := m.leading.replicas[id]; t != nil && t.online {
+			there = append(there, id)
+		}
+	}
+	rule := cluster.NewRule(cluster.DurabilitySync, there)
+	if len(there) == 0 || len(there) == len(voters) || m.lead.Rule.Implies(rule, m.cfg.Self.Node) {
+		return false
+	}
+	m.demandToo(rule)
+	return true
+}
+
 // changeJointly demands both rules until every permit that knew only the old one has ended and the
 // new voters hold all that was acked before.
 func (m *Machine) changeJointly(target cluster.Rule) *cluster.Rule {
 	d, l := &m.leading, m.in.Local
-	if d.joint == nil || !d.joint.rule.Equal(target) {
-		d.joint = &joint{rule: target, oldUntil: m.writeUntil}
-	}
+	m.demandToo(target)
 	j := d.joint
 	if m.in.Now < j.oldUntil {
 		m.wake(j.oldUntil)

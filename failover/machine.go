@@ -43,6 +43,7 @@ type Machine struct {
 	writeUntil time.Duration
 	redisAt    time.Duration // when the newest change that we made to redis-server ended: older probes are void
 	following  cluster.NodeID
+	followed   cluster.Epoch // the newest epoch that this node may have followed
 	revoked    cluster.Epoch
 	ledBoot    string // the run of redis-server that was promoted last, while it has followed nobody since
 	backward   bool   // the store shows less than what was seen: it was restored, or lost all
@@ -151,6 +152,7 @@ func (m *Machine) decide() {
 func (m *Machine) absorbStore() {
 	if m.lead.Epoch == 0 && m.in.Local.Kept.Epoch > 0 {
 		m.lead, m.seenAt = m.in.Local.Kept, m.in.Now // read from this node's disk
+		m.followed = m.lead.Epoch
 	}
 	v := m.in.Store
 	if !v.Known {
@@ -172,6 +174,9 @@ func (m *Machine) absorbStore() {
 func (m *Machine) adopt(l cluster.Lead, revision int64, at time.Duration) {
 	if l.Epoch < m.lead.Epoch {
 		panic(fmt.Sprintf("failover: epoch went back: %d -> %d", m.lead.Epoch, l.Epoch))
+	}
+	if m.lead.Epoch == 0 {
+		m.followed = l.Epoch // by an agent before this one, perhaps
 	}
 	m.lead, m.revision, m.backward = l, revision, false
 	m.seenAt = max(m.seenAt, at) // a pledge may be newer than the record
@@ -420,7 +425,9 @@ func (m *Machine) attach() {
 	if m.mustSave() {
 		return
 	}
-	m.do(Action{Kind: ActFollow, Node: l.Holder, Epoch: l.Epoch})
+	if m.do(Action{Kind: ActFollow, Node: l.Holder, Epoch: l.Epoch}) {
+		m.followed = max(m.followed, l.Epoch)
+	}
 }
 
 // healthy: the server runs, has read its data and answers.

@@ -153,7 +153,7 @@ func (s *machineScript) peer(d *datadriven.TestData) {
 	s.in.Peers[id] = Report{
 		Node: id, At: duration(d, "at", s.in.Now), Seen: cluster.Epoch(number(d, "seen", 1)), Revoked: cluster.Epoch(number(d, "revoked", 0)),
 		Fit: !d.HasArg("unfit"), Reason: word(d, "unfit", ""), Position: position(word(d, "pos", "x:0")), Prev: position(word(d, "prev", "")),
-		Complete: cluster.Epoch(number(d, "complete", 0)), Last: position(word(d, "last", "")), ReadOnly: word(d, "read-only", ""),
+		Complete: cluster.Epoch(number(d, "complete", 0)), Followed: cluster.Epoch(number(d, "followed", 0)), Last: position(word(d, "last", "")), ReadOnly: word(d, "read-only", ""),
 	}
 }
 

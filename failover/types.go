@@ -112,8 +112,10 @@ type Report struct {
 	Reason   string           `json:"reason,omitempty"`
 	Position cluster.Position `json:"position"`
 	Prev     cluster.Position `json:"prev"`
-	Complete cluster.Epoch    `json:"complete"`        // it has the whole log of this epoch's holder, or of the last one that served before
-	Short    cluster.Epoch    `json:"short,omitempty"` // the same, but for what a power loss took
+	Complete cluster.Epoch    `json:"complete"`         // it has the whole log of this epoch's holder, or of the last one that served before
+	Short    cluster.Epoch    `json:"short,omitempty"`  // the same, but for what a power loss took
+	Before   cluster.Epoch    `json:"before,omitempty"` // it has the whole log of the holder before this epoch's
+	Followed cluster.Epoch    `json:"followed"`         // the newest epoch that it may have followed
 	// Last is where the log of its data set was at least, when redis-server has read it from disk under
 	// a new name; empty when Position says it.
 	Last     cluster.Position `json:"last,omitzero"`
