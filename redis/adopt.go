@@ -116,7 +116,7 @@ func (a *Adopted) reach(ctx context.Context) (*Control, map[string]string, error
 			}
 			_ = c.Close()
 		}
-		if why == nil || ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) { // what the end of ctx has cut short says nothing
+		if cut := net.Error(nil); why == nil || !errors.As(err, &cut) || !cut.Timeout() { // what the end of ctx has cut short says nothing
 			why = err
 		}
 		select {
