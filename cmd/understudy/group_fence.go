@@ -51,7 +51,7 @@ func fenceOne(ctx context.Context, f *redis.Fencer) (time.Duration, error) {
 	err = f.Guard(pid)
 	begin := time.Now()
 	if err == nil {
-		err = f.Until(pid, 0)
+		err = f.Until(pid, time.Nanosecond)
 	}
 	if err != nil {
 		cancel()
