@@ -165,6 +165,9 @@ func Start(opts ServerOptions) (*Server, error) {
 		s.mu.Unlock()
 		close(s.exited)
 	}()
+	if _, theirs := opts.Config["appendfsync"]; !theirs {
+		go newFlusher(opts.Dir, opts.Logger).run(s.exited)
+	}
 	return s, nil
 }
 
@@ -208,7 +211,7 @@ func writeConfig(o ServerOptions) (string, error) {
 		"bind": o.Host, "port": strconv.Itoa(o.Port), "unixsocket": o.Socket, "unixsocketperm": "700",
 		"dir": o.Dir, "daemonize": "no", "pidfile": `""`, "protected-mode": "no", "tcp-backlog": "4096",
 		"replicaof": host + " " + port, "replica-read-only": "yes", "replica-serve-stale-data": "yes",
-		"appendonly": "yes", "appendfsync": "everysec", "save": `""`, "aof-use-rdb-preamble": "yes",
+		"appendonly": "yes", "appendfsync": "no", "save": `""`, "aof-use-rdb-preamble": "yes",
 		// Through a file: after a diskless sync a primary that has not reaped its child yet overlooks the
 		// replica's first acknowledgement, and sends it nothing until the next, a second later.
 		"repl-diskless-sync": "no", "repl-diskless-sync-delay": "0",

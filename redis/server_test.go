@@ -116,7 +116,7 @@ func TestServerBootsAsAReplicaWithItsConfiguration(t *testing.T) {
 	if err != nil || r.Role != "replica" || r.LinkUp || r.MasterAddr != s.opts.ReplicaOf {
 		t.Fatalf("it boots as %+v, %v", r, err)
 	}
-	for name, want := range map[string]string{"appendonly": "yes", "appendfsync": "everysec", "repl-diskless-sync-delay": "0", "save": ""} {
+	for name, want := range map[string]string{"appendonly": "yes", "appendfsync": "no", "repl-diskless-sync-delay": "0", "save": ""} {
 		reply, err := c.do(t.Context(), "CONFIG", "GET", name)
 		if err != nil {
 			t.Fatal(err)
