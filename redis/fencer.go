@@ -266,11 +266,10 @@ func startTime(pid int) (string, error) {
 	return fields[19], nil
 }
 
-// At the end of this process, redis-servers that were told SIGTERM have endWithin before SIGKILL. Under
-// appendfsync everysec a server puts off writing its append-only file, for two seconds at most, while an
-// fsync is under way: SIGKILL takes those acknowledged writes, and on SIGTERM they are written. A server
-// sees SIGTERM within 100 ms, and refuses it while it writes its first append-only file after a full
-// sync: hence again, every endAgain.
+// At the end of this process, redis-servers that were told SIGTERM have endWithin before SIGKILL: one that
+// ends in order has its file synced, whatever appendfsync its operator has chosen. A server sees SIGTERM
+// within 100 ms, and refuses it while it writes its first append-only file after a full sync: hence again,
+// every endAgain.
 const (
 	endWithin = time.Second
 	endAgain  = 100 * time.Millisecond
