@@ -19,7 +19,7 @@ E2E = $(if $(wildcard e2e/*.go),./e2e/...)
 PURE = . ./cluster/... ./resp/... ./command/... ./failover ./history/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ci tools fmt vet lint modules sim bench soak fuzz generate clean need-go need-redis
+.PHONY: help build demo test ci tools fmt vet lint modules sim bench soak figures fuzz generate clean need-go need-redis
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,11 @@ bench: need-go ## Understudy, Redis Sentinel and a direct connection side by sid
 soak: need-go ## SWITCHOVERS (1,000) and CRASHES (300) in a row under load: losses, resyncs, growth; some 20 minutes
 	@.ci/need redis sentinel
 	@go run ./bench -switchovers $(SWITCHOVERS) -crashes $(CRASHES) $(BENCHFLAGS) soak
+
+figures: need-go ## all figures of docs/failover-times.md but the soak's, p99 over 50; about 45 minutes, root for the zones
+	@.ci/need redis sentinel
+	@go run ./bench -rounds 50 -peer-every 5 -docs docs/failover-times.md $(BENCHFLAGS) failover sizes alarms zones
+	@go run ./bench -docs docs/failover-times.md $(BENCHFLAGS) idle throughput
 
 fuzz: need-go ## every fuzz target for FUZZTIME (20s)
 	@for pkg in $$(go list ./...); do \

@@ -302,3 +302,25 @@ func TestAgeOfThisProcessIsSmallAndGrows(t *testing.T) {
 		t.Errorf("this process is %v old, %v", age, err)
 	}
 }
+
+func TestPageHasABlockForEveryPart(t *testing.T) {
+	text, err := os.ReadFile("../docs/failover-times.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range allParts() {
+		if _, err := replaceBlock(string(text), p.name, ""); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAlarmsCountWhatTheGroupSays(t *testing.T) {
+	var a alarms
+	for _, name := range []string{"failsafe", "store_back", "primary_hung", "following", "fencing"} {
+		a.heard(cluster.Event{Name: name, Node: "main-001", Message: "why"})
+	}
+	if a.Failsafe != 1 || len(a.Causes) != 2 || a.Causes[0] != "main-001 primary_hung: why" {
+		t.Errorf("%+v", a)
+	}
+}

@@ -36,6 +36,7 @@ type settings struct {
 	switchovers, crashes         int    // of a soak
 	resume                       string // file of an earlier run that a soak goes on from
 	sizes                        sizes
+	alarmsFor                    time.Duration
 	parts                        []part
 	command                      string // as it was typed, for the docs
 }
@@ -58,6 +59,7 @@ func allParts() []part {
 		{"throughput", "what the proxy costs beside a direct connection", true, 70 * time.Second, (*bench).measureThroughput, (*report).printThroughput},
 		{"soak", "switchovers and crashes in a row under load: losses, resyncs, growth", false, time.Hour, (*bench).measureSoak, (*report).printSoak},
 		{"sizes", "changes of primary and full syncs with data sets of up to 1 GB", false, 5 * time.Minute, (*bench).measureSizes, (*report).printSizes},
+		{"alarms", "a healthy group on a starved machine: changes of primary that nothing calls for", false, 11 * time.Minute, (*bench).measureAlarms, (*report).printAlarms},
 	}
 }
 
@@ -97,6 +99,7 @@ func parse(args []string) (settings, error) {
 	flags.IntVar(&s.crashes, "crashes", 300, "soak: how many")
 	flags.StringVar(&s.resume, "resume", "", "soak: go on from the figures that an earlier run wrote to this file with -json")
 	flags.Var(&s.sizes, "sizes", "sizes: GB of values, separated by commas, growing")
+	flags.DurationVar(&s.alarmsFor, "false-alarms", 10*time.Minute, "alarms: how long the cores are kept busy")
 	flags.Usage = func() { explain(flags) }
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -125,6 +128,9 @@ func (s *settings) choose(names []string) error {
 	var sum time.Duration
 	for _, p := range allParts() {
 		if len(names) == 0 && p.standard || slices.Contains(names, p.name) {
+			if p.name == "alarms" {
+				p.within = s.alarmsFor + alarmLeg
+			}
 			s.parts = append(s.parts, p)
 			sum += p.within
 		}

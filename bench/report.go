@@ -28,6 +28,7 @@ type report struct {
 	Idle     *idle      `json:"idle"`
 	Soak     *soak      `json:"soak,omitempty"`
 	Sizes    []size     `json:"sizes,omitempty"`
+	Alarms   *alarms    `json:"false_alarms,omitempty"`
 }
 
 // machine is what the figures hold for.
