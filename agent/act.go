@@ -108,9 +108,12 @@ func (a *Agent) promote(ctx context.Context, c *redis.Control, d doing, m *resul
 	if err != nil {
 		return err
 	}
-	if err := a.runs.promoted(changes); err != nil { // costs a restart its ease, not this promotion
-		a.log.Warn("the next start will take the data set for short", "error", err)
-	}
+	whole := rep.AppendOnly && !rep.Rewriting
+	a.goDo(func() { // nobody waits for it: it costs a restart its ease, not this promotion
+		if err := a.runs.promoted(changes, whole); err != nil {
+			a.log.Warn("the next start will take the data set for less than it is worth", "error", err)
+		}
+	})
 	return nil
 }
 

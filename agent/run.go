@@ -127,10 +127,11 @@ func (r *runs) change(f func(*note)) (int64, error) {
 	return n, r.put(f)
 }
 
-// promoted notes that the data set is the group's now: nothing that it lacks will ever be found. changes
-// is from before the promotion, so that one of an earlier server says nothing.
-func (r *runs) promoted(changes int64) error {
-	return r.unlessChanged(changes, func(n *note) { n.Short = false })
+// promoted notes that the data set is the group's now: nothing that it lacks will ever be found. whole says
+// that the disk has all of it already. changes is from before the promotion, so that one of an earlier
+// server says nothing.
+func (r *runs) promoted(changes int64, whole bool) error {
+	return r.unlessChanged(changes, func(n *note) { n.Short, n.Whole = false, n.Whole || whole })
 }
 
 // led notes that the disk holds all that a primary has. changes is from when that was seen.

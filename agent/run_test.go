@@ -54,7 +54,7 @@ func (m machine) lead(r *runs) {
 	m.t.Helper()
 	changes, err := r.promotes()
 	m.no(err)
-	m.no(r.promoted(changes))
+	m.no(r.promoted(changes, false))
 	m.no(r.led(changes))
 }
 
@@ -88,7 +88,7 @@ func TestDataIsShortAfterThePowerWasLostAndNotAfterACrash(t *testing.T) {
 	changes, err := r.promotes()
 	m.no(err)
 	m.again(r, short)
-	m.no(r.promoted(changes)) // an earlier server's promotion says nothing
+	m.no(r.promoted(changes, false)) // an earlier server's promotion says nothing
 	r = m.begin(short)
 	m.lead(r)
 	r = m.begin(intact)
@@ -117,7 +117,7 @@ func TestDataIsNotWholeWithoutALookAtAPrimary(t *testing.T) {
 
 	changes, err := r.promotes() // its append-only file is still being written when it crashes
 	m.no(err)
-	m.no(r.promoted(changes))
+	m.no(r.promoted(changes, false))
 	r = m.begin(nothing)
 	changes, err = r.promotes()
 	m.no(err)
