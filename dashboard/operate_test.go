@@ -163,6 +163,10 @@ func (s *stage) stuck() {
 func TestAGroupWithoutAPrimaryGoesOnOnlyWhenTheLossIsAccepted(t *testing.T) {
 	s := newStage(t)
 	s.stuck()
+	if st := s.Status(); !strings.Contains(st.Reason, "nobody can be chosen. The lead of main-001 is vacant (released: redis-server ended)") ||
+		st.Nodes[1].Electable || !strings.Contains(st.Nodes[1].Reason, "lineage") {
+		t.Errorf("%q, %+v", st.Reason, st.Nodes[1])
+	}
 	s.actors["main-003"].answer = failover.Reply{Refused: true, Message: "at least 60 bytes of the last primary's log are lost"}
 	code, o := s.post(t, "/api/failover", `{}`)
 	if code != 409 || !strings.Contains(o.Message, "at least 60 bytes") || !strings.Contains(o.Message, "understudy failover --accept-data-loss") {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"understudy/cluster"
+	"understudy/failover"
 )
 
 // settle is how long after the last permit a change of primary counts as on its way: longer than
@@ -42,7 +43,7 @@ func (d *Dashboard) status() cluster.Status {
 	if s.Primary != "" {
 		d.describePrimary(&s, now)
 	}
-	s.State, s.Reason = d.state(s, now)
+	s.State, s.Reason = d.state(&s, now)
 	d.noteState(s.State)
 	s.Since = d.since
 	return s
@@ -82,24 +83,28 @@ func giveNoHope(s *cluster.Status) {
 	}
 }
 
-// state is the group's, and why it is not available.
-func (d *Dashboard) state(s cluster.Status, now time.Duration) (cluster.GroupState, string) {
+// state is the group's, and why it is not available. Where nobody leads and nobody is about to, what the
+// nodes say of themselves is not enough: a node that could be promoted may still not be chosen.
+func (d *Dashboard) state(s *cluster.Status, now time.Duration) (cluster.GroupState, string) {
 	switch {
 	case s.Primary != "" && d.nodes[s.Primary].status.Pausing:
 		return cluster.GroupFailingOver, s.Held
 	case s.Primary != "":
-		if why := d.missing(s); why != "" {
+		if why := d.missing(*s); why != "" {
 			return cluster.GroupDegraded, why
 		}
 		return cluster.GroupAvailable, ""
 	case d.led.epoch > 0 && now-d.lastLed < d.settle() && slices.ContainsFunc(s.Nodes, alive):
 		return cluster.GroupFailingOver, "a failover is under way: writes are held"
 	}
-	reason := "no node may accept writes"
-	if why := s.Reasons(); why != "" {
-		reason += "; " + why
+	e := d.Explain()
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if at := slices.IndexFunc(e.Nodes, func(x failover.NodeInWords) bool { return x.ID == n.ID }); at >= 0 {
+			n.Electable, n.Reason = e.Nodes[at].Electable, e.Nodes[at].Reason
+		}
 	}
-	return cluster.GroupNoPrimary, reason
+	return cluster.GroupNoPrimary, "no node may accept writes: " + e.Failover
 }
 
 func alive(n cluster.StatusNode) bool { return n.State != cluster.StateDown }

@@ -53,6 +53,18 @@ type Ballot struct {
 	LostBytes int64      `json:"lost_bytes"`
 	Loss      string     `json:"loss"`    // the same in words
 	Ranking   []Standing `json:"ranking"` // of the nodes that could be chosen, best first
+
+	unfit string // why the others could not, as "; NODE: REASON" for each
+}
+
+// without is why a node is none of those that could be chosen.
+func (b *Ballot) without(id cluster.NodeID) string {
+	for clause := range strings.SplitSeq(b.unfit, "; ") {
+		if reason, ok := strings.CutPrefix(clause, string(id)+": "); ok {
+			return reason
+		}
+	}
+	return "it is not asked now"
 }
 
 // Standing is one candidate's place.
@@ -154,7 +166,7 @@ func (x *explainer) answers(id cluster.NodeID) (Knowledge, bool) {
 
 // ballot has a Machine choose from what the nodes report, as it would if the primary were gone.
 func (x *explainer) ballot() Ballot {
-	b := Ballot{Without: x.primary}
+	b := Ballot{Without: x.primary, Ranking: []Standing{}}
 	lead := x.store.Lead
 	if lead.Epoch == 0 {
 		b.Reason = "there has not been a primary yet: the first node that can will begin"
@@ -176,7 +188,8 @@ func (x *explainer) ballot() Ballot {
 	if x.primary != "" { // it is only supposed to be gone
 		b.Reason = strings.Replace(b.Reason, fmt.Sprintf("; %s does not answer", x.primary), "", 1)
 	}
-	fit, _, _ := m.candidates(reports)
+	fit, _, unfit := m.candidates(reports)
+	b.unfit = unfit
 	slices.SortStableFunc(fit, m.better)
 	b.rank(m, fit)
 	b.weigh(m, fit, reports)
@@ -202,7 +215,6 @@ func (x *explainer) reports(epoch cluster.Epoch) map[cluster.NodeID]Report {
 
 // rank lists the candidates with what puts each behind the one before.
 func (b *Ballot) rank(m *Machine, fit []candidate) {
-	b.Ranking = []Standing{}
 	for i, c := range fit {
 		s := Standing{Node: c.Node, Zone: c.Zone, Priority: c.Priority, Offset: c.offset}
 		if i > 0 {
@@ -383,9 +395,10 @@ func (x *explainer) node(p Peer, b Ballot) NodeInWords {
 	case p.Node == x.primary:
 		n.Role, n.Electable, n.Reason = cluster.RolePrimary, false, "it leads"
 	case n.Electable && !slices.ContainsFunc(b.Ranking, func(s Standing) bool { return s.Node == p.Node }):
-		n.Electable, n.Reason = false, "its log could not be continued now: "+b.Reason
+		n.Electable, n.Reason = false, b.without(p.Node)
 	case n.Electable && b.Winner == "":
-		n.Electable, n.Reason = false, b.Reason
+		n.Electable = false
+		n.Reason, _, _ = strings.Cut(b.Reason, "; ") // what the other nodes lack is said of them
 	}
 	return n
 }
