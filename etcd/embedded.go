@@ -38,11 +38,14 @@ type EmbedOptions struct {
 // reached by function calls, so that there is no port to take, no socket to leave behind and nobody
 // else who could write. As one of several it listens for the others, and for clients.
 type Embedded struct {
-	etcd    *embed.Etcd
-	store   *Store
-	clients []*clientv3.Client // of the other members
-	lock    *os.File
-	quiet   *atomic.Bool
+	opts  EmbedOptions
+	store *Store
+	lock  *os.File
+	ended chan struct{}
+
+	mu   sync.Mutex
+	etcd *embed.Etcd
+	over bool // it is ending for good
 
 	once    sync.Once
 	stopped chan struct{}
@@ -69,22 +72,71 @@ func StartEmbedded(ctx context.Context, o EmbedOptions) (*Embedded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store in %s: %w", o.Dir, err)
 	}
-	o.quiet = new(atomic.Bool)
-	e, err := start(ctx, o)
+	m := &Embedded{opts: o, lock: lock, ended: make(chan struct{})}
+	own, err := m.begin(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store in %s: %w", o.Dir, err), lock.Close())
 	}
-	m := &Embedded{etcd: e, lock: lock, quiet: o.quiet}
-	own := v3client.New(e.Server)
 	if o.Membership == nil {
 		m.store = NewStore(own)
 		return m, nil
 	}
-	if m.clients, err = o.Membership.clients(); err != nil {
+	others, err := o.Membership.clients()
+	if err != nil {
 		return nil, errors.Join(err, m.Stop(ctx))
 	}
-	m.store = NewStore(append([]*clientv3.Client{own}, m.clients...)...)
+	m.store = NewStore(append([]*clientv3.Client{own}, others...)...)
 	return m, nil
+}
+
+// begin starts a run of the member and returns the client that calls it.
+func (e *Embedded) begin(ctx context.Context) (*clientv3.Client, error) {
+	o := e.opts
+	o.quiet = new(atomic.Bool)
+	x, err := start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	e.etcd, e.opts.quiet = x, o.quiet
+	e.mu.Unlock()
+	go func() {
+		<-x.Server.StopNotify()
+		if !o.quiet.Load() {
+			close(e.ended)
+		}
+	}()
+	return v3client.New(x.Server), nil
+}
+
+// Restart ends the member in order and starts it again with the files as they are now. Meanwhile the
+// store is that of the other members.
+func (e *Embedded) Restart(ctx context.Context) error {
+	e.mu.Lock()
+	old, quiet, over := e.etcd, e.opts.quiet, e.over
+	e.mu.Unlock()
+	if over {
+		return errors.New("restart the store: it is ending")
+	}
+	quiet.Store(true)
+	e.store.leave(0)
+	end(old)
+	own, err := e.begin(ctx)
+	if err != nil {
+		close(e.ended)
+		return fmt.Errorf("restart the store in %s: %w", e.opts.Dir, err)
+	}
+	return e.store.replace(0, own)
+}
+
+// end ends a run of the member.
+func end(x *embed.Etcd) {
+	select {
+	case <-x.Server.ReadyNotify():
+	default: // its end would wait for ever for the servers that wait for it to be ready
+		x.Server.Stop()
+	}
+	x.Close()
 }
 
 // lockDir makes this the only member on the directory: etcd itself waits for ever for its files.
@@ -159,27 +211,32 @@ func config(o EmbedOptions) *embed.Config {
 func (e *Embedded) Store() *Store { return e.store }
 
 // Ready is closed once the member serves.
-func (e *Embedded) Ready() <-chan struct{} { return e.etcd.Server.ReadyNotify() }
+func (e *Embedded) Ready() <-chan struct{} { return e.run().Server.ReadyNotify() }
 
-// Ended is closed when the member has stopped, whether it was asked to or not.
-func (e *Embedded) Ended() <-chan struct{} { return e.etcd.Server.StopNotify() }
+func (e *Embedded) run() *embed.Etcd {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.etcd
+}
 
-// Stop ends the member in order. Calling it again does nothing.
+// Ended is closed when the member has stopped without being asked to.
+func (e *Embedded) Ended() <-chan struct{} { return e.ended }
+
+// Stop ends the member in order. Calling it again does nothing. It must not be called during Restart.
 func (e *Embedded) Stop(ctx context.Context) error {
 	e.once.Do(func() {
-		e.quiet.Store(true)
+		e.mu.Lock()
+		e.over = true
+		x := e.etcd
+		e.mu.Unlock()
+		e.opts.quiet.Store(true)
 		e.stopped = make(chan struct{})
 		go func() {
 			defer close(e.stopped)
 			if e.store != nil {
 				e.err = e.store.Close()
 			}
-			select {
-			case <-e.etcd.Server.ReadyNotify():
-			default: // its end would wait for ever for the servers that wait for it to be ready
-				e.etcd.Server.Stop()
-			}
-			e.etcd.Close()
+			end(x)
 			e.err = errors.Join(e.err, e.lock.Close())
 		}()
 	})

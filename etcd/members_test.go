@@ -91,7 +91,7 @@ func (m *members) leader() string {
 	m.t.Helper()
 	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
 		for name, e := range m.running {
-			if e.etcd.Server.Leader() == e.etcd.Server.MemberID() {
+			if e.run().Server.Leader() == e.run().Server.MemberID() {
 				return name
 			}
 		}
@@ -141,7 +141,7 @@ func keepSwapping(t *testing.T, s cluster.Store, key string) func() time.Duratio
 	wg.Go(func() {
 		rev, last := int64(0), time.Now()
 		for n := 0; ctx.Err() == nil; n++ {
-			bound, done := context.WithTimeout(ctx, 300*time.Millisecond)
+			bound, done := context.WithTimeout(ctx, 100*time.Millisecond)
 			got, err := s.Swap(bound, key, fmt.Append(nil, n), rev)
 			if err != nil && !errors.Is(err, cluster.ErrUnavailable) {
 				var entries []cluster.Entry
@@ -177,7 +177,7 @@ func untilSwapped(t *testing.T, s cluster.Store, key string) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for n := 0; ; n++ {
-		bound, done := context.WithTimeout(ctx, time.Second)
+		bound, done := context.WithTimeout(ctx, 200*time.Millisecond)
 		_, err := s.Swap(bound, fmt.Sprintf("%s/%d", key, n), []byte("x"), 0)
 		done()
 		if err == nil {
@@ -215,11 +215,11 @@ func TestLosingTheStoresLeaderCostsLessThanAPermit(t *testing.T) {
 
 // cut ends all links between a member and the others.
 func cut(m *members, name string) {
-	self := m.running[name].etcd.Server
+	self := m.running[name].run().Server
 	for other, e := range m.running {
 		if other != name {
-			e.etcd.Server.CutPeer(self.MemberID())
-			self.CutPeer(e.etcd.Server.MemberID())
+			e.run().Server.CutPeer(self.MemberID())
+			self.CutPeer(e.run().Server.MemberID())
 		}
 	}
 }
@@ -238,21 +238,41 @@ func TestAMemberComesBackWithItsData(t *testing.T) {
 	}
 }
 
+func TestAMemberIsRestartedUnderItsUsers(t *testing.T) {
+	m := startMembers(t)
+	e := m.running["m2"]
+	gap := keepSwapping(t, e.Store(), "/lead")
+	untilSwapped(t, e.Store(), "/a")
+	began := time.Now()
+	if err := e.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	m.ready("m2")
+	untilSwapped(t, e.Store(), "/b")
+	t.Logf("restarted in %v; longest pause of its user %v", took, gap())
+	select {
+	case <-e.Ended():
+		t.Error("it is said to have ended")
+	default:
+	}
+}
+
 func TestAMemberThatLostItsDataIsReplaced(t *testing.T) {
 	m := startMembers(t)
 	untilSwapped(t, m.running["m1"].Store(), "/a")
-	old := m.running["m3"].etcd.Server.MemberID()
+	old := m.running["m3"].run().Server.MemberID()
 	m.stop("m3")
 	if err := os.RemoveAll(filepath.Join(m.dir, "m3")); err != nil {
 		t.Fatal(err)
 	}
 	e := m.start("m3")
 	m.ready("m3")
-	if e.etcd.Server.MemberID() == old {
+	if e.run().Server.MemberID() == old {
 		t.Error("it came back as the member that may have voted for what it has forgotten")
 	}
 	untilSwapped(t, e.Store(), "/b")
-	if list := e.etcd.Server.Cluster().Members(); len(list) != 3 {
+	if list := e.run().Server.Cluster().Members(); len(list) != 3 {
 		t.Errorf("the store has %d members: %v", len(list), list)
 	}
 	// The majority must not rest on the member that was lost: one more may go.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,7 +75,7 @@ func (s *Store) client() (*clientv3.Client, int, <-chan struct{}) {
 func (s *Store) tryFirst() {
 	ctx, cancel := context.WithTimeout(context.Background(), trialWithin)
 	defer cancel()
-	_, err := s.clients[0].Get(ctx, "/understudy/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	_, err := s.first().Get(ctx, "/understudy/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trial, s.look = false, time.Now().Add(returnAfter)
@@ -93,6 +94,34 @@ func (s *Store) leave(i int) {
 	}
 }
 
+// replace puts a client in the place of another, and closes that.
+func (s *Store) replace(i int, c *clientv3.Client) error {
+	s.mu.Lock()
+	old := s.clients[i]
+	s.clients = slices.Clone(s.clients)
+	s.clients[i] = c
+	s.look = time.Time{} // the first may be used again at once, if it answers
+	s.mu.Unlock()
+	if err := old.Close(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// members is how many clients there are.
+func (s *Store) members() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients)
+}
+
+// first is the preferred client.
+func (s *Store) first() *clientv3.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients[0]
+}
+
 // use changes the client in use. mu is held.
 func (s *Store) use(i int) {
 	s.at = i
@@ -103,7 +132,7 @@ func (s *Store) use(i int) {
 // List implements cluster.Store.
 func (s *Store) List(ctx context.Context, prefix string) ([]cluster.Entry, int64, error) {
 	var err error
-	for left := len(s.clients); left > 0; left-- {
+	for left := s.members(); left > 0; left-- {
 		client, i, _ := s.client()
 		var r *clientv3.GetResponse
 		bound, cancel := share(ctx, left)
@@ -154,7 +183,7 @@ func (s *Store) Swap(ctx context.Context, key string, value []byte, rev int64) (
 		then = clientv3.OpDelete(key)
 	}
 	var err error
-	for range s.clients {
+	for range s.members() {
 		client, i, _ := s.client()
 		sent := &sending{}
 		var r *clientv3.TxnResponse

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -215,15 +218,60 @@ func (m *machine) startMember(ctx context.Context, a *app) error {
 	}
 	m.store = e.Store()
 	a.onStop("store", e.Stop)
-	a.run("store watch", part{"store", func(ctx context.Context) error {
+	a.run("store watch", part{"store", func(ctx context.Context) error { return m.watchMember(ctx, e) }})
+	return nil
+}
+
+// lookAtAuthorities is how often the file of authorities is compared with the one that the member of the
+// store started with.
+const lookAtAuthorities = 5 * time.Second
+
+// watchMember returns when the member ends. It restarts it when other authorities are trusted: etcd reads
+// certificates for each connection, and authorities only when it starts. Members do so one after the
+// other, so that a majority is always there.
+func (m *machine) watchMember(ctx context.Context, e *etcd.Embedded) error {
+	look := time.NewTicker(lookAtAuthorities)
+	defer look.Stop()
+	var with []byte
+	if m.certs != nil {
+		with = m.certs.Authorities()
+	}
+	for {
 		select {
 		case <-e.Ended():
 			return errors.New("the store's member ended: see the log above")
 		case <-ctx.Done():
 			return nil
+		case <-look.C:
 		}
-	}})
-	return nil
+		if m.certs == nil || bytes.Equal(with, m.certs.Authorities()) {
+			continue
+		}
+		with = m.certs.Authorities()
+		turn := time.Duration(slices.Index(slices.Sorted(maps.Keys(m.config.Store.Embed)), m.config.Machine)) * memberTurn
+		m.log.Info("other authorities are trusted: the store's member is started anew", "component", "agent", "in", turn)
+		rest(ctx, turn)
+		if ctx.Err() != nil {
+			return nil
+		}
+		// Not ctx: a restart that is broken off would leave no member to stop.
+		if err := e.Restart(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+	}
+}
+
+// memberTurn is longer than a member's restart takes.
+const memberTurn = 10 * time.Second
+
+// rest waits a while, or for ctx's end.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // newNode makes a node that is placed here.

@@ -193,7 +193,7 @@ func (c *machineConfig) complete() {
 		g.OnLostQuorum = orElse(g.OnLostQuorum, string(cluster.LostQuorumShrink))
 	}
 	if len(c.Store.Embed) > 0 && c.Store.Heartbeat == 0 && c.Store.Election == 0 {
-		c.Store.Heartbeat, c.Store.Election = 30*time.Millisecond, 300*time.Millisecond
+		c.Store.Heartbeat, c.Store.Election = 50*time.Millisecond, 500*time.Millisecond
 		for _, g := range c.Groups {
 			if g.Profile == "wide" { // a heartbeat must be longer than a round trip between regions
 				c.Store.Heartbeat, c.Store.Election = 200*time.Millisecond, 2*time.Second
@@ -292,9 +292,9 @@ func (c *machineConfig) validateGroups() error {
 
 // validateTimes checks a group's profile against the machine's own times.
 func (c *machineConfig) validateTimes(name string, p failover.Profile) error {
-	if e := c.Store.Election; e > 0 && p.Renew+2*e > p.TTL-p.Delta {
-		return fmt.Errorf("%s: renew + 2 × store.election (%v + 2 × %v = %v) must fit into T - δ of the profile %s (%v - %v = %v), or the loss of the store's leader costs the primary its permit",
-			name, p.Renew, e, p.Renew+2*e, p.Name, p.TTL, p.Delta, p.TTL-p.Delta)
+	if e := c.Store.Election; 2*e > p.TTL {
+		return fmt.Errorf("%s: 2 × store.election (2 × %v = %v) must be at most T of the profile %s (%v): so long may the store be without a leader, and no failover can happen without it",
+			name, e, 2*e, p.Name, p.TTL)
 	}
 	if least := max(30*time.Second, 6*(p.TTL+p.Delta)); c.Replace < least {
 		return fmt.Errorf("%s: replace_after %v must be at least %v with the profile %s (30s, and 6 × (T + δ) = 6 × (%v + %v)): a slow failover is no lost machine",

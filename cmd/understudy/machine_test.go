@@ -1,9 +1,11 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,8 +40,58 @@ groups: [{name: main}]
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "until": until, "served": served, "nobodyleft": nobodyLeft},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "until": until, "served": served, "trusts": trusts, "distrusts": distrusts, "nobodyleft": nobodyLeft},
 	})
+}
+
+// trusts waits until a listener takes the certificate NAME.pem: trusts HOST:PORT NAME
+func trusts(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(within(40*time.Second, func() error { return show(args[0], ts.MkAbs(args[1])) }))
+}
+
+// distrusts waits until it does not: distrusts HOST:PORT NAME
+func distrusts(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(within(40*time.Second, func() error {
+		if show(args[0], ts.MkAbs(args[1])) == nil {
+			return fmt.Errorf("%s takes %s", args[0], args[1])
+		}
+		return nil
+	}))
+}
+
+// within is eventually with more patience: members of the store are restarted one after the other.
+func within(d time.Duration, ok func() error) error {
+	var err error
+	for until := time.Now().Add(d); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+		if err = ok(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// show shows a certificate to a listener and returns why it is refused. Whom the listener is makes no
+// difference here.
+func show(addr, name string) error {
+	cert, err := tls.LoadX509KeyPair(name+".pem", name+".key")
+	if err != nil {
+		return err
+	}
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr,
+		&tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	// In TLS 1.3 the client has done its part before the server refuses it.
+	if err := c.SetReadDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 // served waits until a group has a primary that accepts writes: served HOST:PORT
