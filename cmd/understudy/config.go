@@ -18,6 +18,7 @@ import (
 
 	"understudy/cluster"
 	"understudy/failover"
+	"understudy/proxy"
 )
 
 // config is what `understudy up` runs with. The yaml keys are the flags' names; each is also
@@ -39,6 +40,7 @@ type config struct {
 	HTTPAddr      string        `yaml:"http-addr"`
 	AllowRemote   bool          `yaml:"allow-remote"`
 	Hold          time.Duration `yaml:"hold"`
+	Reads         string        `yaml:"reads"`
 	RedisServer   string        `yaml:"redis-server"`
 	LogFormat     string        `yaml:"log-format"`
 }
@@ -51,7 +53,7 @@ func defaultConfig() config {
 		Data: defaultData, Group: "main", Nodes: 3, Zones: list{"us-east-1a", "us-east-1b", "us-east-1c"},
 		Durability: string(cluster.DurabilitySync), Profile: "fast", OnLostQuorum: string(cluster.LostQuorumShrink),
 		PrimaryAddr: "127.0.0.1:7379", ReaderAddr: "127.0.0.1:7380", SplitAddr: "127.0.0.1:7381", HTTPAddr: "127.0.0.1:7390",
-		Hold: 5 * time.Second, LogFormat: "text",
+		Hold: 5 * time.Second, Reads: string(proxy.ReadsPermit), LogFormat: "text",
 	}
 }
 
@@ -75,6 +77,7 @@ func (c *config) flags() *pflag.FlagSet {
 	fs.StringVar(&c.HTTPAddr, "http-addr", c.HTTPAddr, "where /healthz, /metrics and /api are served")
 	fs.BoolVar(&c.AllowRemote, "allow-remote", c.AllowRemote, "listen on other addresses than the loopback, without TLS or a password")
 	fs.DurationVar(&c.Hold, "hold", c.Hold, "how long a request waits for a primary before it gets a retryable error")
+	fs.StringVar(&c.Reads, "reads", c.Reads, "reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies")
 	fs.StringVar(&c.RedisServer, "redis-server", c.RedisServer, "path of redis-server or valkey-server, 7.0 or newer; empty: found in PATH")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "format of the log on stderr: text or json")
 	return fs
@@ -199,6 +202,8 @@ func (c *config) validate() error {
 		return fmt.Errorf("--durability %q: not one of sync, async", c.Durability)
 	case c.OnLostQuorum != string(cluster.LostQuorumShrink) && c.OnLostQuorum != string(cluster.LostQuorumRefuse):
 		return fmt.Errorf("--on-lost-quorum %q: not one of shrink, refuse", c.OnLostQuorum)
+	case c.Reads != string(proxy.ReadsPermit) && c.Reads != string(proxy.ReadsCommitted):
+		return fmt.Errorf("--reads %q: not one of permit, committed", c.Reads)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("--log-format %q: not one of text, json", c.LogFormat)
 	case c.Hold < p.TTL:

@@ -16,7 +16,7 @@ func (g *group) openEndpoints() error {
 	var err error
 	g.proxy, err = proxy.New(proxy.Options{
 		Group: g.config.Group, Primary: g.config.PrimaryAddr, Reader: g.config.ReaderAddr, Split: g.config.SplitAddr,
-		Hold: g.config.Hold, Clock: g.clock, Logger: g.log, Metrics: g.metrics,
+		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), Clock: g.clock, Logger: g.log, Metrics: g.metrics,
 	})
 	return err
 }

@@ -167,26 +167,7 @@ func (g *groups) record(e cluster.Event) {
 
 // serve answers on l until ctx ends.
 func (g *groups) serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{
-		Handler: http.HandlerFunc(g.route), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 500*time.Millisecond)
-	defer cancel()
-	err := server.Shutdown(grace)
-	if err != nil {
-		err = server.Close()
-	}
-	<-failed
-	return err
+	return serveOn(ctx, l, http.HandlerFunc(g.route), g.log)
 }
 
 // route finds the group that a path is about.

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"understudy/certs"
+	"understudy/cluster"
+	"understudy/dashboard"
+	"understudy/etcd"
+	"understudy/proxy"
+)
+
+func newProxy() *cobra.Command {
+	var file string
+	var printConfig bool
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Serve a group's endpoints where clients are",
+		Long: `Serves the endpoints of a group whose nodes run on other machines, and an HTTP address that
+tells how it is. It learns from the store where the nodes are, and from their agents who may
+accept writes. It keeps nothing: any number of proxies may serve one group, and one that ends
+loses no acked write. While the store is away it goes on with what it knows.
+
+Prints "ready primary=… reader=… split=… http=…" once it knows a primary; the endpoints take
+clients before that, and hold their requests.`,
+		Example: "  understudy proxy --config /etc/understudy/proxy.yaml\n  understudy proxy --config proxy.yaml --print-config",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usagef("--config FILE is needed; deploy/proxy.yaml in the source is one to begin with")
+			}
+			c, err := loadProxyConfig(file)
+			if err != nil {
+				return err
+			}
+			if printConfig {
+				return c.print(cmd.OutOrStdout())
+			}
+			return runProxy(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "file with the proxy's settings, YAML")
+	cmd.Flags().BoolVar(&printConfig, "print-config", false, "check the file, print the effective settings, and end")
+	return cmd
+}
+
+// runProxy serves until ctx ends or an essential part fails.
+func runProxy(ctx context.Context, c proxyConfig, stdout, stderr io.Writer) error {
+	signal.Ignore(syscall.SIGPIPE)
+	log := newLogger(c.LogFormat, stderr)
+	limitMemory()
+	a := newApp(log)
+	err := serveProxy(ctx, a, c, stdout, log)
+	if err == nil {
+		log.Info("stopping", "component", "proxy")
+	} else if a.started() {
+		log.Error("stopping", "component", "proxy", "error", err)
+	}
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	return errors.Join(err, a.stop(bound))
+}
+
+// serveProxy brings the parts up, says so, and waits for their end. What it started is a's to stop.
+func serveProxy(ctx context.Context, a *app, c proxyConfig, stdout io.Writer, log logger) error {
+	f, err := prepareFront(ctx, a, c, log)
+	if err != nil {
+		return coded{exitUsage, err}
+	}
+	a.run("endpoints", part{"proxy", f.proxy.Run})
+	a.run("http", part{"http", f.serveHTTP})
+	a.run("group", part{"group", f.known.run}, part{"nodes", f.follow})
+	if err := notifyReady(); err != nil {
+		log.Warn("the service manager is not told that this is ready", "error", err)
+	}
+	select {
+	case <-f.led:
+		e := f.endpoints()
+		if _, err := fmt.Fprintf(stdout, "ready primary=%s reader=%s split=%s http=%s\n", e.Primary, e.Reader, e.Split, e.HTTP); err != nil {
+			log.Warn("nobody reads what is printed", "error", err)
+		}
+	case <-ctx.Done():
+		return nil
+	case err := <-a.failed:
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-a.failed:
+		return err
+	}
+}
+
+// front is everything that `understudy proxy` runs.
+type front struct {
+	config  proxyConfig
+	log     logger
+	plain   logger // without a component, for the parts
+	clock   func() time.Duration
+	certs   *certs.Files // nil: no TLS
+	store   *etcd.Store
+	http    net.Listener
+	proxy   *proxy.Proxy
+	metrics *registries
+	known   *directory
+	page    atomic.Pointer[http.Handler] // nil until the store has said what the group is
+	led     chan struct{}                // closed when a primary was heard of
+	sayLed  func()                       // closes it, once
+}
+
+// prepareFront checks and takes all that can be refused, and starts nothing.
+func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*front, error) {
+	f := &front{config: c, log: log.With("component", "proxy"), plain: log, clock: newClock(), metrics: newRegistries(), led: make(chan struct{})}
+	f.sayLed = sync.OnceFunc(func() { close(f.led) })
+	var err error
+	if !c.TLS.empty() {
+		if f.certs, err = certs.Open(certs.Paths(c.TLS), log); err != nil {
+			return nil, err
+		}
+	} else if c.Insecure {
+		log.Warn("INSECURE: no TLS to the agents and the store: whoever reaches them controls the groups", "component", "proxy")
+	}
+	if f.store, err = f.openStore(); err != nil {
+		return nil, err
+	}
+	a.onStop("store", func(context.Context) error { return f.store.Close() })
+	f.known = newDirectory(c.Group, f.store, f.log)
+	for _, x := range c.Listen.addrs() {
+		if x.value == "" {
+			continue
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", x.value)
+		if err != nil {
+			return nil, addrError(addr{"config: " + x.flag, x.value}, err)
+		}
+		if x.flag == "listen.http" {
+			f.http = l
+			a.onStop("http listener", func(context.Context) error { return ignoreClosed(l.Close()) })
+		} else if err := l.Close(); err != nil { // the proxy listens for itself; this was to say which is at fault
+			return nil, err
+		}
+	}
+	f.proxy, err = proxy.New(proxy.Options{
+		Group: c.Group, Zone: c.Zone, Primary: c.Listen.Primary, Reader: c.Listen.Reader, Split: c.Listen.Split,
+		Hold: c.Hold, Reads: proxy.Reads(c.Reads), Clock: f.clock, Logger: log, Metrics: f.metrics.own,
+	})
+	return f, err
+}
+
+func (f *front) openStore() (*etcd.Store, error) {
+	s := f.config.Store
+	o := etcd.DialOptions{Endpoints: s.Endpoints, User: s.User}
+	if f.certs != nil {
+		o.TLS = f.certs.Client
+	}
+	if !s.TLS.empty() {
+		files, err := certs.Open(certs.Paths(s.TLS), f.log)
+		if err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		o.TLS = files.Client
+	}
+	if s.PasswordFile != "" {
+		text, err := os.ReadFile(s.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		o.Password = strings.TrimSpace(string(text))
+	}
+	return etcd.Dial(o)
+}
+
+// endpoints are the addresses that were taken.
+func (f *front) endpoints() cluster.Endpoints {
+	a := f.proxy.Addrs()
+	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: f.http.Addr().String()}
+}
+
+// serveHTTP tells how the group is until ctx ends.
+func (f *front) serveHTTP(ctx context.Context) error {
+	return serveOn(ctx, f.http, http.HandlerFunc(f.answer), f.log)
+}
+
+// answer passes a question on to the group's page.
+func (f *front) answer(w http.ResponseWriter, r *http.Request) {
+	page := f.page.Load()
+	if page == nil {
+		writeJSON(w, http.StatusServiceUnavailable, dashboard.Outcome{Message: f.known.missing()})
+		return
+	}
+	(*page).ServeHTTP(w, r)
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"understudy/proxy"
+)
+
+// proxyConfig is what `understudy proxy` runs with: the endpoints of one group, wherever clients are.
+type proxyConfig struct {
+	Group       string         `yaml:"group" help:"name of the replication group"`
+	Zone        string         `yaml:"zone" help:"failure domain of this machine: replicas of it are read first; empty: no preference"`
+	Listen      listenConfig   `yaml:"listen" help:"where clients reach the endpoints, HOST:PORT; empty: not served; port 0: any free one"`
+	AllowRemote bool           `yaml:"allow_remote" help:"listen on other addresses than the loopback, without TLS or a password for clients"`
+	Store       endpointConfig `yaml:"store" help:"the group's store: HOST:PORT of each member, or URLs of an external etcd"`
+	TLS         tlsConfig      `yaml:"tls" help:"files of this proxy's certificate, shown to the agents and the store: see understudy certs"`
+	Insecure    bool           `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
+	Hold        time.Duration  `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
+	Reads       string         `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
+	LogFormat   string         `yaml:"log_format" help:"format of the log on stderr: text or json"`
+	Upstream    any            `yaml:"upstream,omitempty" help:"other sources than a store"`
+}
+
+// listenConfig are the addresses of the endpoints.
+type listenConfig struct {
+	Primary string `yaml:"primary"`
+	Reader  string `yaml:"reader"`
+	Split   string `yaml:"split"`
+	HTTP    string `yaml:"http"`
+}
+
+func (l listenConfig) addrs() []addr {
+	return []addr{{"listen.primary", l.Primary}, {"listen.reader", l.Reader}, {"listen.split", l.Split}, {"listen.http", l.HTTP}}
+}
+
+// endpointConfig says where an existing store is.
+type endpointConfig struct {
+	Endpoints    []string  `yaml:"endpoints"`
+	User         string    `yaml:"user,omitempty"`
+	PasswordFile string    `yaml:"password_file,omitempty"`
+	TLS          tlsConfig `yaml:"tls,omitempty"` // of an external etcd that has an authority of its own
+}
+
+func defaultProxyConfig() proxyConfig {
+	return proxyConfig{
+		Group:  "main",
+		Listen: listenConfig{Primary: "127.0.0.1:7379", Reader: "127.0.0.1:7380", Split: "127.0.0.1:7381", HTTP: "127.0.0.1:7390"},
+		Hold:   5 * time.Second, Reads: string(proxy.ReadsPermit), LogFormat: "text",
+	}
+}
+
+// loadProxyConfig reads and checks the file. Paths in it are meant from where the file lies. Every error
+// is exit 2.
+func loadProxyConfig(file string) (proxyConfig, error) {
+	c := defaultProxyConfig()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return c, usagef("--config: %w", err)
+	}
+	if err := decodeStrict(text, &c); err != nil {
+		return c, usagef("%s: %w", file, err)
+	}
+	dir := filepath.Dir(file)
+	for _, path := range []*string{&c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	if err := c.validate(); err != nil {
+		return c, usagef("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+// The bounds of hold. What the profile demands is known once the store is read.
+const (
+	leastHold = 100 * time.Millisecond
+	mostHold  = 5 * time.Minute
+)
+
+// validate checks each setting and the relations between them; the error names the key.
+func (c *proxyConfig) validate() error {
+	switch {
+	case c.Upstream != nil:
+		return fmt.Errorf("upstream: %s is not in this version: name the group and its store", upstreamKind(c.Upstream))
+	case !groupName.MatchString(c.Group):
+		return fmt.Errorf("group %q: 1 to 40 lower-case letters, digits and hyphens, beginning with a letter, are a name", c.Group)
+	case strings.ContainsAny(c.Zone, " \t\n,\""):
+		return fmt.Errorf("zone %q: is no name of a zone", c.Zone)
+	case c.Hold < leastHold || c.Hold > mostHold:
+		return fmt.Errorf("hold %v: must be from %v to %v", c.Hold, leastHold, mostHold)
+	case c.Reads != string(proxy.ReadsPermit) && c.Reads != string(proxy.ReadsCommitted):
+		return fmt.Errorf("reads %q: not one of permit, committed", c.Reads)
+	case c.LogFormat != "text" && c.LogFormat != "json":
+		return fmt.Errorf("log_format %q: not one of text, json", c.LogFormat)
+	}
+	if err := c.validateListen(); err != nil {
+		return err
+	}
+	return c.validateStore()
+}
+
+// upstreamKind names the source that a configuration asks for.
+func upstreamKind(upstream any) string {
+	m, ok := upstream.(map[string]any)
+	var kinds []string
+	for kind := range m {
+		kinds = append(kinds, kind)
+	}
+	if !ok || len(kinds) == 0 {
+		return "it"
+	}
+	slices.Sort(kinds)
+	return strings.Join(kinds, ", ")
+}
+
+func (c *proxyConfig) validateListen() error {
+	l := c.Listen
+	switch {
+	case l.Primary == "" && l.Reader == "" && l.Split == "":
+		return errors.New("listen: at least one of primary, reader, split must say where")
+	case l.HTTP == "":
+		return errors.New("listen: http must say where the status is served")
+	}
+	taken := map[string]string{}
+	for _, a := range l.addrs() {
+		if a.value == "" {
+			continue
+		}
+		host, port, err := net.SplitHostPort(a.value)
+		n, err2 := strconv.Atoi(port)
+		switch {
+		case err != nil || err2 != nil || n < 0 || n > 65535:
+			return fmt.Errorf("%s %q: not HOST:PORT", a.flag, a.value)
+		case !loopback(host) && !c.AllowRemote:
+			return fmt.Errorf("%s %s: other machines could reach it, without TLS or a password; use 127.0.0.1, or say allow_remote: true", a.flag, a.value)
+		case taken[a.value] != "" && n != 0:
+			return fmt.Errorf("%s %s: %s has that address already", a.flag, a.value, taken[a.value])
+		}
+		taken[a.value] = a.flag
+	}
+	return nil
+}
+
+func (c *proxyConfig) validateStore() error {
+	s := c.Store
+	switch {
+	case len(s.Endpoints) == 0:
+		return errors.New("store: endpoints are needed, HOST:PORT of each member")
+	case (s.User == "") != (s.PasswordFile == ""):
+		return errors.New("store: user and password_file are needed together")
+	case !c.TLS.empty() && c.Insecure:
+		return errors.New("insecure: tls is set too; say one of them")
+	}
+	for _, t := range []tlsConfig{c.TLS, s.TLS} {
+		if !t.empty() && (t.CA == "" || t.Cert == "" || t.Key == "") {
+			return errors.New("tls: ca, cert and key are needed together")
+		}
+	}
+	for _, e := range s.Endpoints {
+		place := strings.TrimPrefix(strings.TrimPrefix(e, "https://"), "http://")
+		host, _, err := net.SplitHostPort(strings.TrimSuffix(place, "/"))
+		switch {
+		case err != nil || host == "":
+			return fmt.Errorf("store: endpoint %q: HOST:PORT or a URL is one", e)
+		case c.TLS.empty() && !c.Insecure && !loopback(host):
+			return fmt.Errorf("store: endpoint %s is on another machine and tls is not set; make a certificate with `understudy certs`, or say insecure: true", e)
+		}
+	}
+	return nil
+}
+
+// print writes the configuration as a file that `--config` reads, each key with what it means.
+func (c *proxyConfig) print(w io.Writer) error {
+	var b bytes.Buffer
+	b.WriteString("# Settings of `understudy proxy`.\n")
+	v := reflect.ValueOf(*c)
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		key, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if option == "omitempty" && v.Field(i).IsZero() {
+			continue
+		}
+		item := yaml.MapSlice{{Key: key, Value: v.Field(i).Interface()}}
+		text, err := yaml.MarshalWithOptions(item, yaml.Flow(false), yaml.IndentSequence(true))
+		if err != nil {
+			return fmt.Errorf("print the configuration: %w", err)
+		}
+		fmt.Fprintf(&b, "\n# %s\n%s", f.Tag.Get("help"), text)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
