@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"understudy/cluster"
 )
 
 // TestMachines plays the stories in testdata/machines with real processes. Each machine is an address
@@ -25,7 +28,7 @@ func TestMachines(t *testing.T) {
 			network := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250))
 			e.Setenv("NET", network)
 			e.Setenv("TMPDIR", os.TempDir()) // the script's own is too long for a unix socket
-			for i, name := range []string{"m1", "m2", "m3"} {
+			for i, name := range []string{"m1", "m2", "m3", "m4"} {
 				text := fmt.Sprintf(`machine: %[1]s
 zone: %[2]c
 data: %[1]s
@@ -33,15 +36,42 @@ listen: %[3]s.%[4]d
 store: {embed: {m1: "%[3]s.11:2380", m2: "%[3]s.12:2380", m3: "%[3]s.13:2380"}}
 tls: {ca: certs/ca.pem, cert: certs/%[1]s.pem, key: certs/%[1]s.key}
 groups: [{name: main}]
-`, name, 'a'+i, network, 11+i)
+replace_after: 30s
+`, name, 'a'+min(i, 2), network, 11+i) // m4 is a second machine of m3's zone, without a member of the store
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".yaml"), []byte(text), 0o600); err != nil {
 					return err
 				}
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "until": until, "served": served, "trusts": trusts, "distrusts": distrusts, "nobodyleft": nobodyLeft},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "until": until, "served": served, "elsewhere": elsewhere, "trusts": trusts, "distrusts": distrusts, "nobodyleft": nobodyLeft},
 	})
+}
+
+// elsewhere waits until a machine's node is on another: elsewhere HOST:PORT FROM TO
+func elsewhere(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(within(90*time.Second, func() error {
+		res, err := http.Get("http://" + args[0] + "/api/status")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		var s cluster.Status
+		if err := json.NewDecoder(res.Body).Decode(&s); err != nil {
+			return err
+		}
+		there := false
+		for _, n := range s.Nodes {
+			if n.Machine == args[1] {
+				return fmt.Errorf("%s is on %s", n.ID, n.Machine)
+			}
+			there = there || n.Machine == args[2]
+		}
+		if !there {
+			return fmt.Errorf("%s runs nothing: %+v", args[2], s.Nodes)
+		}
+		return nil
+	}))
 }
 
 // trusts waits until a listener takes the certificate NAME.pem: trusts HOST:PORT NAME
