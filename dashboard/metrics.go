@@ -36,6 +36,9 @@ func registerGroup(d *Dashboard, gauge, counter func(name, help string, value fu
 	gauge("understudy_group_degraded", "1 while a primary accepts writes and something that should be there is missing.", func() float64 {
 		return boolValue(d.Status().State == cluster.GroupDegraded)
 	})
+	gauge("understudy_group_waits_for_operator", "1 while nobody leads and nobody can be chosen, unless an operator accepts a loss or a node comes back.", func() float64 {
+		return boolValue(d.Explain().Waits)
+	})
 	gauge("understudy_group_voters", "Nodes by whose logs an election would go; 0 in async, or while the primary is alone.", func() float64 {
 		if r := d.Status().Rule; r != nil {
 			return float64(len(r.Voters))

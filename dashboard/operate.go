@@ -189,8 +189,8 @@ func (d *Dashboard) force(ctx context.Context, ask FailoverRequest) Outcome {
 	if next == "" {
 		next = e.Election.Winner
 	}
-	if next == "" {
-		return refuse("there is no primary to kill, and nobody who could take the lead: %s", e.Failover)
+	if next == "" || !e.Waits && !ask.AcceptLoss {
+		return refuse("there is no primary to kill: %s", e.Failover)
 	}
 	if ask.DryRun && ask.AcceptLoss && e.Election.Winner == "" {
 		return Outcome{OK: true, Message: "nothing was changed", Epoch: e.Epoch, Plan: planForce(e)}
@@ -208,7 +208,7 @@ func (d *Dashboard) force(ctx context.Context, ask FailoverRequest) Outcome {
 		next = reply.To
 	}
 	o := Outcome{OK: reply.OK, Refused: reply.Refused, Message: reply.Message, Epoch: reply.Lead.Epoch}
-	if o.Refused && !ask.AcceptLoss {
+	if o.Refused && reply.To == "" && !ask.AcceptLoss {
 		o.Message = "there is no primary to kill: " + reply.Message + ". The command for that: understudy failover --accept-data-loss"
 	}
 	return o

@@ -29,10 +29,13 @@ type Question struct {
 // Explanation answers "why": who leads and what that rests on, who would follow, and what keeps the others
 // from it. It is the answer of GET /api/explain.
 type Explanation struct {
-	Group    string               `json:"group"`
-	Epoch    cluster.Epoch        `json:"epoch"`
-	Primary  cluster.NodeID       `json:"primary"` // "" when nobody may accept writes
-	PermitMs float64              `json:"permit_ms"`
+	Group    string         `json:"group"`
+	Epoch    cluster.Epoch  `json:"epoch"`
+	Primary  cluster.NodeID `json:"primary"` // "" when nobody may accept writes
+	PermitMs float64        `json:"permit_ms"`
+	// Waits: nobody can be chosen, and only an operator who accepts a loss, or a node that comes back,
+	// changes that.
+	Waits    bool                 `json:"waits_for_operator"`
 	Failover string               `json:"failover"` // why none has happened, or what one that is needed waits for
 	Election Ballot               `json:"election"`
 	Rule     RuleInWords          `json:"rule"`
@@ -120,7 +123,7 @@ func Explain(q Question) Explanation {
 		e.PermitMs = milliseconds(x.permit)
 	}
 	e.Election = x.ballot()
-	e.Failover = x.failover(e.Election)
+	e.Failover, e.Waits = x.failover(e.Election)
 	e.Rule = RuleInWords{Rule: lead.Rule, Quorum: lead.Rule.Quorum(), Text: x.rule()}
 	e.Store = x.storeInWords()
 	for _, p := range q.Config.Nodes {
@@ -282,32 +285,43 @@ func (b *Ballot) because(reason string) string {
 	}
 }
 
-// failover says why none has happened, or what the one that is needed waits for.
-func (x *explainer) failover(b Ballot) string {
-	lead, now := x.store.Lead, x.Now
-	age := (now - x.store.SeenAt).Round(time.Millisecond)
+// failover says why none has happened, or what the one that is needed waits for, and whether that is an
+// operator.
+func (x *explainer) failover(b Ballot) (why string, waits bool) {
+	if x.primary != "" {
+		return x.notNeeded(), false
+	}
+	lead, age := x.store.Lead, (x.Now - x.store.SeenAt).Round(time.Millisecond)
+	until := lead.TTL + x.Config.Profile.Delta
 	switch {
-	case x.primary != "" && x.Known[x.primary].Status.Pausing:
-		return fmt.Sprintf("a switchover away from %s is under way; new writes are held", x.primary)
-	case x.primary != "" && x.Known[x.primary].Status.NoQuorum:
-		return fmt.Sprintf("none is needed: %s leads. It acks no write until a replica can hold it (on_lost_quorum: refuse)", x.primary)
-	case x.primary != "":
-		return fmt.Sprintf("none is needed: %s leads, and may accept writes for %v more without a renewal", x.primary, x.permit.Round(time.Millisecond))
 	case !x.store.Known:
-		return "nobody has been able to read the store yet: nobody can take the lead without it"
+		return "nobody has been able to read the store yet: nobody can take the lead without it", false
 	case lead.Epoch == 0:
-		return "the group has not begun: the first node whose redis-server answers takes the lead"
+		return "the group has not begun: the first node whose redis-server answers takes the lead", false
 	case x.seen > lead.Epoch:
-		return fmt.Sprintf("the store shows epoch %d, and epoch %d was seen: it went back in time; the group goes on when every node answers", lead.Epoch, x.seen)
-	case lead.State == cluster.LeadHeld && !lead.Promoted && age < lead.TTL+x.Config.Profile.Delta:
-		return fmt.Sprintf("%s has epoch %d and is being promoted", lead.Holder, lead.Epoch)
-	case lead.State == cluster.LeadHeld && age < lead.TTL+x.Config.Profile.Delta:
+		return fmt.Sprintf("the store shows epoch %d, and epoch %d was seen: it went back in time; the group goes on when every node answers", lead.Epoch, x.seen), false
+	case lead.State == cluster.LeadHeld && !lead.Promoted && age < until:
+		return fmt.Sprintf("%s has epoch %d and is being promoted", lead.Holder, lead.Epoch), false
+	case lead.State == cluster.LeadHeld && age < until:
 		return fmt.Sprintf("%s may still have a permit: it last renewed %v ago, and the others wait until that is T+δ (%v), unless a quorum of voters lets go before",
-			lead.Holder, age, lead.TTL+x.Config.Profile.Delta)
+			lead.Holder, age, until), false
 	case b.Winner != "":
-		return fmt.Sprintf("an election is on its way: the lead of %s is vacant (%s), and %s can take it", lead.Holder, vacancy(lead, age), b.Winner)
+		return fmt.Sprintf("an election is on its way: the lead of %s is vacant (%s), and %s can take it", lead.Holder, vacancy(lead, age), b.Winner), false
 	default:
-		return fmt.Sprintf("nobody can be chosen. The lead of %s is vacant (%s), and: %s", lead.Holder, vacancy(lead, age), b.Reason)
+		return fmt.Sprintf("nobody can be chosen. The lead of %s is vacant (%s), and: %s", lead.Holder, vacancy(lead, age), b.Reason), b.Best != ""
+	}
+}
+
+// notNeeded is what there is to say of a failover while a primary leads.
+func (x *explainer) notNeeded() string {
+	s := x.Known[x.primary].Status
+	switch {
+	case s.Pausing:
+		return fmt.Sprintf("a switchover away from %s is under way; new writes are held", x.primary)
+	case s.NoQuorum:
+		return fmt.Sprintf("none is needed: %s leads. It acks no write until a replica can hold it (on_lost_quorum: refuse)", x.primary)
+	default:
+		return fmt.Sprintf("none is needed: %s leads, and may accept writes for %v more without a renewal", x.primary, x.permit.Round(time.Millisecond))
 	}
 }
 

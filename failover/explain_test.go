@@ -143,8 +143,12 @@ func TestExplainSaysWhyNoFailoverHasHappened(t *testing.T) {
 			all(lost, with("n3", func(k *Knowledge) { k.Status.Epoch = 6 }))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if e := asked(t, c.change); !strings.Contains(e.Failover, c.want) {
+			e := asked(t, c.change)
+			if !strings.Contains(e.Failover, c.want) {
 				t.Errorf("%s\nwant %s", e.Failover, c.want)
+			}
+			if e.Waits != (c.name == "waits") {
+				t.Errorf("it waits for an operator: %v", e.Waits)
 			}
 		})
 	}
