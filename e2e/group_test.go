@@ -161,7 +161,7 @@ func parseReady(t *testing.T, line string) Endpoints {
 	return e
 }
 
-// up is a process of `understudy up`.
+// up is a process of the program: `understudy up`, mostly.
 type up struct {
 	cmd     *exec.Cmd
 	started time.Time
@@ -191,11 +191,17 @@ var freePorts = []string{
 	"--split-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0",
 }
 
-// startUp starts the process, and kills it at the latest when the test ends.
+// startUp starts `understudy up`, and kills it at the latest when the test ends.
 func startUp(t *testing.T, data string, args ...string) *up {
 	t.Helper()
-	u := &up{line: make(chan string, 1), ended: make(chan struct{})}
-	u.cmd = exec.Command(program, append(append([]string{"up", "--data", data}, freePorts...), args...)...)
+	return startProgram(t, exec.Command(program, append(append([]string{"up", "--data", data}, freePorts...), args...)...))
+}
+
+// startProgram starts a process that prints a line when it is ready, and kills it at the latest when the
+// test ends.
+func startProgram(t *testing.T, cmd *exec.Cmd) *up {
+	t.Helper()
+	u := &up{cmd: cmd, line: make(chan string, 1), ended: make(chan struct{})}
 	u.cmd.Stderr = u
 	// Ctrl-C on the test run must not reach it before the test has looked at it.
 	u.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
