@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func StartMachines(t *testing.T, durability string) *Machines {
 	var members, endpoints []string
 	for i, z := range n.all {
 		members = append(members, fmt.Sprintf("m%d: %s:2380", i+1, z.IP))
-		endpoints = append(endpoints, z.IP+":2379")
+		endpoints = append(endpoints, `"`+z.IP+`:2379"`)
 	}
 	for i, z := range n.all {
 		m := &Machine{Zone: z, t: t, dir: filepath.Join(dir, fmt.Sprintf("m%d", i+1))}
@@ -119,6 +120,22 @@ func (m *Machine) kill(u *up) {
 		m.t.Fatalf("kill process %d of zone %s: %v", u.cmd.Process.Pid, m.Name, err)
 	}
 	<-u.ended
+}
+
+// files are all files of that name below the machine's directory.
+func (m *Machine) files(name string) []string {
+	m.t.Helper()
+	var found []string
+	err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == name {
+			found = append(found, path)
+		}
+		return nil // what vanishes while this looks is not there
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return found
 }
 
 // place is where this machine's clients are.
