@@ -65,6 +65,9 @@ func (m *Machine) elect() {
 	e.answered = false
 	e.retryAt = m.in.Now + m.cfg.Profile.Window
 	winner, reason := m.choose(m.reports())
+	if newer := m.outdated(); newer != "" {
+		winner, reason = "", newer
+	}
 	if winner != m.cfg.Self.Node {
 		if reason != e.told {
 			e.told = reason
@@ -81,6 +84,17 @@ func (m *Machine) elect() {
 		m.event("claims_early", fmt.Sprintf("%s is silent, and no write of it can be acked without those that have let go of it: %s", m.lead.Holder, reason))
 	}
 	m.claimVacant(e.cause, 0)
+}
+
+// outdated says who has seen a newer epoch than the vacant one; "" when nobody has. The store would refuse a
+// claim then, unless it has been restored from a backup.
+func (m *Machine) outdated() string {
+	for _, n := range m.cfg.Nodes {
+		if r, ok := m.in.Peers[n.Node]; ok && r.At >= m.election.askedAt && r.Seen > m.election.epoch {
+			return fmt.Sprintf("%s has seen epoch %d: the vacant epoch %d is not the newest", n.Node, r.Seen, m.election.epoch)
+		}
+	}
+	return ""
 }
 
 // letGo gives the vacant epoch up for good, and reports whether that is done: redis-server follows

@@ -158,7 +158,8 @@ func (m *Machine) absorbStore() {
 	if !v.Known {
 		return
 	}
-	m.backward = v.Lead.Epoch < m.lead.Epoch || v.Lead.Epoch == m.lead.Epoch && v.Revision < m.revision
+	// A backup may be given higher revisions, as etcd's manual advises: what is in the record tells as well.
+	m.backward = v.Lead.Epoch < m.lead.Epoch || v.Lead.Epoch == m.lead.Epoch && (v.Revision < m.revision || v.Lead.Seq < m.lead.Seq)
 	if m.backward && m.cfg.Mutation == MutationEpochReused {
 		m.lead, m.revision, m.seenAt, m.in.Local.Seen, m.backward = v.Lead, v.Revision, v.SeenAt, 0, false
 	}
@@ -399,7 +400,7 @@ func (m *Machine) takeOver() {
 	case have.ReplID == want.ReplID, m.cfg.Mutation == MutationSwitchoverNoWait:
 		m.leading = leading{since: m.in.Now}
 		m.mode = modePromote
-	case have.ReplID != want.ReplID && m.in.Local.At > m.redisAt:
+	case have.ReplID != want.ReplID && m.in.Local.At > max(m.redisAt, m.seenAt): // an older probe may be of before it followed
 		m.startRelease(fmt.Sprintf("restarted before it could take over: at %v, not %v", have, want))
 	}
 }

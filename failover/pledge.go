@@ -55,7 +55,7 @@ func (m *Machine) pledge(r Request) {
 	answer := Reply{ID: r.ID, OK: true, Lead: m.lead}
 	if why := m.refusePledge(r); why != "" {
 		answer = Reply{ID: r.ID, Refused: true, Message: why, Lead: m.lead}
-	} else if m.lead.Epoch == r.Epoch {
+	} else if m.lead.Epoch == r.Epoch && m.cfg.Mutation != MutationPledgeUncounted {
 		m.seenAt = max(m.seenAt, m.in.Now)
 	}
 	m.out.Replies = append(m.out.Replies, answer) // not remembered: each counts for its own moment
@@ -68,8 +68,6 @@ func (m *Machine) refusePledge(r Request) string {
 		return fmt.Sprintf("%s has seen epoch %d", m.cfg.Self.Node, max(l.Epoch, m.in.Local.Seen))
 	case r.Epoch == l.Epoch && (l.Holder != r.Node || l.State != cluster.LeadHeld):
 		return fmt.Sprintf("epoch %d is of %s, %s", l.Epoch, l.Holder, l.State)
-	case m.cfg.Mutation == MutationPledgeAfterRevoking:
-		return ""
 	case max(m.revoked, m.keeping.promise, m.in.Local.Revoked) >= r.Epoch:
 		return fmt.Sprintf("%s has let go of epoch %d", m.cfg.Self.Node, r.Epoch)
 	case m.mode != modeFollow:

@@ -277,12 +277,12 @@ const (
 	MutationIntactIsData         // any data set on disk counts as all that the last run had
 	MutationDemotionKeepsClients // a demoted server goes on answering its clients' reads
 
-	MutationEarlyAsync          // an election before T+δ although no quorum is needed for an ack
-	MutationPledgeFromReply     // a pledged permit counts from the replies instead of the question
-	MutationPledgeAfterRevoking // a node that has let go of an epoch still pledges for it
-	MutationRuleAtOnce          // a new rule is stored at once, although what was acked before may be elsewhere
-	MutationEarlyNoQuorum       // an election before T+δ needs no quorum of voters either
-	MutationEpochReused         // a store that went back is believed: its epochs are given away again
+	MutationEarlyAsync      // an election before T+δ although no quorum is needed for an ack
+	MutationPledgeFromReply // a pledged permit counts from the replies instead of the question
+	MutationPledgeUncounted // a node that pledges does not count that as a renewal seen
+	MutationRuleAtOnce      // a new rule is stored at once, although what was acked before may be elsewhere
+	MutationEarlyNoQuorum   // an election before T+δ needs no quorum of voters either
+	MutationEpochReused     // a store that went back is believed: its epochs are given away again
 
 	// The shells' again.
 	MutationRevokedInMemory // an agent that starts again has forgotten what it let go of
@@ -295,7 +295,7 @@ var mutationNames = [mutations]string{
 	"none", "deadline-from-ack", "offset-only", "priority-first", "rule-before-store", "no-quorum", "no-revoke",
 	"challenger-early", "serve-before-store", "switchover-no-wait", "ticker-permit", "redis-outlives",
 	"read-uncommitted", "no-barrier", "intact-is-data", "demotion-keeps-clients",
-	"early-async", "pledge-from-reply", "pledge-after-revoking",
+	"early-async", "pledge-from-reply", "pledge-uncounted",
 	"rule-at-once", "early-no-quorum", "epoch-reused",
 	"revoked-in-memory", "pledge-majority", "read-by-old-acks",
 }

@@ -39,6 +39,7 @@ const (
 	FaultSlow         FaultKind = "slow"
 	FaultLossy        FaultKind = "lossy"        // 30 % of what it sends and gets is lost, and sent again
 	FaultLateAnswers  FaultKind = "late-answers" // of the store, to this node: the others see what it does at once
+	FaultLatePeers    FaultKind = "late-peers"   // what the other nodes say to it, by B ms
 	FaultReset        FaultKind = "reset"        // its replication connections
 	FaultCutReplica   FaultKind = "cut-replica"  // its redis-server reaches no primary; the agents talk
 	FaultStoreDown    FaultKind = "store-down"
@@ -59,7 +60,7 @@ const (
 var faultKinds = []FaultKind{
 	FaultKillRedis, FaultHangRedis, FaultStallRedis, FaultBusyRedis, FaultEmptyRedis, FaultFullDisk, FaultFreezeAgent, FaultFreezeBoth,
 	FaultFreezeHost, FaultFreezeZone, FaultFreezeGuards, FaultFreezeProxy, FaultKillFencer, FaultCrashAgent, FaultCrashAt, FaultPowerLoss,
-	FaultWipe, FaultClockJump, FaultCut, FaultIsolate, FaultCutZone, FaultSlow, FaultLossy, FaultLateAnswers, FaultReset, FaultCutReplica, FaultStoreDown,
+	FaultWipe, FaultClockJump, FaultCut, FaultIsolate, FaultCutZone, FaultSlow, FaultLossy, FaultLateAnswers, FaultLatePeers, FaultReset, FaultCutReplica, FaultStoreDown,
 	FaultStoreMember, FaultStoreMost, FaultStoreLeader, FaultStoreForgets, FaultStoreSlow, FaultStoreRestore, FaultCutStore, FaultCutNodes,
 	FaultDeafProxy, FaultSwitchover, FaultForce, FaultStop,
 }
@@ -136,7 +137,7 @@ func (w *world) inject(f Fault) {
 		w.force(n)
 	case FaultStoreDown, FaultStoreMember, FaultStoreMost, FaultStoreLeader, FaultStoreForgets, FaultStoreSlow, FaultStoreRestore:
 		w.injectStore(f, after)
-	case FaultCut, FaultIsolate, FaultCutZone, FaultSlow, FaultLossy, FaultLateAnswers, FaultReset, FaultCutStore, FaultCutNodes:
+	case FaultCut, FaultIsolate, FaultCutZone, FaultSlow, FaultLossy, FaultLateAnswers, FaultLatePeers, FaultReset, FaultCutStore, FaultCutNodes:
 		w.injectNetwork(f, n, after)
 	default:
 		w.injectNode(f, n, end, after)
@@ -339,6 +340,12 @@ func (w *world) injectNetwork(f Fault, n *node, after func(func())) {
 		late := w.between(200*ms, 450*ms)
 		for _, h := range w.store.hosts() {
 			w.slow(h, n.index, late, after)
+		}
+	case FaultLatePeers:
+		for h := range w.nodes {
+			if h != n.index {
+				w.slow(h, n.index, time.Duration(1+abs(f.B))*ms, after)
+			}
 		}
 	case FaultReset:
 		if p := n.proc; p != nil {

@@ -113,8 +113,11 @@ func (s *Schedule) drawFault(r *rand.Rand, kinds []FaultKind) Fault {
 	if r.IntN(2) == 0 {
 		f.A = r.IntN(s.Nodes)
 	}
-	if f.Kind == FaultCrashAt {
+	switch f.Kind {
+	case FaultCrashAt:
 		f.B = r.IntN(40)
+	case FaultLatePeers:
+		f.B = r.IntN(150)
 	}
 	f.At, f.For = f.At.Round(us), f.For.Round(us)
 	return f

@@ -218,6 +218,9 @@ func (s *store) hold(members ...int) (up func()) {
 	}
 }
 
+// bumped is by how much an operator raises the revision of a backup.
+const bumped = 1000
+
 // restore puts a backup back: the record and its revision as they were a while ago.
 func (s *store) restore(age time.Duration) {
 	r := record{}
@@ -229,11 +232,12 @@ func (s *store) restore(age time.Duration) {
 		}
 	}
 	s.w.tracef("store: restored from a backup of revision %d, epoch %d; it was at revision %d, epoch %d", r.revision, r.lead.Epoch, s.revision, s.lead.Epoch)
+	if s.w.chance(50) && r.revision > 0 {
+		r.revision = s.revision + bumped // as etcd's manual advises
+	}
 	s.lead, s.revision, s.restored, s.backlog = r.lead, r.revision, true, nil
 	s.era++
-	for len(s.past) > 0 && s.past[len(s.past)-1].revision > r.revision {
-		s.past = s.past[:len(s.past)-1]
-	}
+	s.past = []record{r}
 	for _, n := range s.w.nodes {
 		if n.agent != nil {
 			n.agent.watchLater()
@@ -241,9 +245,10 @@ func (s *store) restore(age time.Duration) {
 	}
 }
 
-// swap is compare-and-swap; it returns the new revision, 0 on a conflict.
-func (s *store) swap(next cluster.Lead, revision int64) int64 {
-	if revision != s.revision {
+// swap is compare-and-swap; it returns the new revision, 0 on a conflict. known is the record that the
+// asker has seen under the revision, nil if it has not: a restored store gives revisions out again.
+func (s *store) swap(next cluster.Lead, revision int64, known *cluster.Lead) int64 {
+	if revision != s.revision || known != nil && !sameLead(*known, s.lead) {
 		return 0
 	}
 	s.check(next)
@@ -392,8 +397,12 @@ func (a *agent) swap(action failover.Action) {
 		a.list(a.callTimeout(), func(bool) { a.post(func() { a.in.Results = append(a.in.Results, r) }) })
 	}
 	s := a.w.store
+	var known *cluster.Lead
+	if v := a.in.Store; v.Revision == action.Revision && v.Revision > 0 {
+		known = &v.Lead
+	}
 	s.request(a.n.index, func() func() {
-		revision := s.swap(action.Lead, action.Revision)
+		revision := s.swap(action.Lead, action.Revision, known)
 		return func() {
 			if revision == 0 {
 				end(failover.Result{Outcome: failover.OutcomeConflict, Detail: "conflict"})

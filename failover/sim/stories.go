@@ -10,15 +10,16 @@ import (
 // story is a setting in which one rule of the design is all that stands between a group and a loss. Drawn
 // faults come upon it too, but rarely; times are after the story's start, and vary.
 type story struct {
-	async  bool // without commits only permits keep two primaries apart
-	one    bool // proxy: what it knows of its own writes is all there is to know
-	many   bool // proxies
-	plain  bool // reads do not wait for commits
-	wait   bool // they do
-	refuse bool
-	clocks bool // each host has its own, as wrong as it may be
-	three  bool // nodes
-	faults []Fault
+	async    bool // without commits only permits keep two primaries apart
+	one      bool // proxy: what it knows of its own writes is all there is to know
+	many     bool // proxies
+	plain    bool // reads do not wait for commits
+	wait     bool // they do
+	refuse   bool
+	clocks   bool // each host has its own, as wrong as it may be
+	together bool // they share one clock, so that what is timed meets
+	three    bool // nodes
+	faults   []Fault
 }
 
 const (
@@ -50,7 +51,8 @@ var stories = []story{
 	{faults: []Fault{{Kind: FaultCut, A: leader, B: second, For: 700 * ms}, {Kind: FaultFreezeHost, A: third, At: 300 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 310 * ms}}},
 	// The new log's name does not reach the store.
 	{async: true, faults: []Fault{{Kind: FaultStoreSlow, A: leader, For: 4 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 100 * ms}, {Kind: FaultKillRedis, A: leader, At: 1200 * ms}}},
-	{async: true, faults: []Fault{{Kind: FaultStoreSlow, A: leader, For: 4 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 100 * ms}, {Kind: FaultKillRedis, A: leader, At: 1600 * ms}}},
+	{async: true, together: true, faults: []Fault{{Kind: FaultCrashAgent, A: leader, For: 3 * time.Second}, {Kind: FaultStoreSlow, At: 900 * ms, For: 3 * time.Second},
+		{Kind: FaultCut, A: second, B: theStore, At: 1180 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: second, At: 1700 * ms}}},
 	// A switchover to a node that is behind.
 	{faults: []Fault{{Kind: FaultSlow, A: leader, For: 1500 * ms}, {Kind: FaultSwitchover, B: -1, At: 400 * ms}}},
 	// An old primary with a longer log of its own comes back as the new one dies.
@@ -66,8 +68,8 @@ var stories = []story{
 	{faults: []Fault{{Kind: FaultDeafProxy, For: 700 * ms}, {Kind: FaultCutNodes, A: 1, At: 50 * ms, For: 800 * ms}, {Kind: FaultKillRedis, A: leader, At: 760 * ms}}},
 	{three: true, faults: []Fault{{Kind: FaultCut, A: leader, B: third, For: 2500 * ms}, {Kind: FaultCrashAgent, A: second, At: 200 * ms, For: 2500 * ms}, {Kind: FaultKillRedis, A: leader, At: 900 * ms}}},
 	// One voter takes another's place while the store cannot be told.
-	{three: true, faults: []Fault{{Kind: FaultCutReplica, A: third, For: 800 * ms}, {Kind: FaultStoreDown, At: 650 * ms, For: 1500 * ms},
-		{Kind: FaultCutReplica, A: second, At: 900 * ms, For: 1100 * ms}, {Kind: FaultIsolate, A: third, At: 1880 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 1900 * ms}}},
+	{three: true, faults: []Fault{{Kind: FaultCutReplica, A: third, For: 2300 * ms}, {Kind: FaultStoreDown, At: 1600 * ms, For: 2 * time.Second},
+		{Kind: FaultCutReplica, A: second, At: 2350 * ms, For: 1100 * ms}, {Kind: FaultIsolate, A: third, At: 3380 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 3400 * ms}}},
 	// A zone is cut off, with clients inside: no clock is needed for the others to go on, and none helps the inside.
 	{many: true, wait: true, faults: []Fault{{Kind: FaultCutZone, A: leader, For: 1500 * ms}}},
 	{many: true, plain: true, faults: []Fault{{Kind: FaultCutZone, A: leader, For: 1500 * ms}}},
@@ -79,7 +81,8 @@ var stories = []story{
 	{async: true, faults: []Fault{{Kind: FaultCutStore, A: leader, For: 3 * time.Second}, {Kind: FaultCut, A: leader, B: second, For: 3 * time.Second}}},
 	{faults: []Fault{{Kind: FaultStoreMost, For: 2500 * ms}, {Kind: FaultCutNodes, A: second, At: 1200 * ms, For: 600 * ms}}},
 	// Its word was the last that they heard when it is cut off.
-	{async: true, clocks: true, faults: []Fault{{Kind: FaultStoreDown, For: 1500 * ms}, {Kind: FaultSlow, A: leader, For: 1500 * ms}, {Kind: FaultCutNodes, A: leader, At: 1300 * ms, For: 1500 * ms}, {Kind: FaultCutStore, A: leader, At: 1300 * ms, For: 1500 * ms}}},
+	{async: true, clocks: true, faults: []Fault{{Kind: FaultStoreDown, For: 1500 * ms}, {Kind: FaultLatePeers, A: leader, B: 85, For: 1500 * ms},
+		{Kind: FaultFreezeAgent, A: leader, At: 1200 * ms, For: 500 * ms}, {Kind: FaultCutNodes, A: leader, At: 1300 * ms, For: 2500 * ms}, {Kind: FaultCutStore, A: leader, At: 1300 * ms, For: 2500 * ms}}},
 	// A node that has given the primary up starts again, and the primary is there.
 	{three: true, faults: []Fault{{Kind: FaultCutStore, A: leader, For: 2500 * ms}, {Kind: FaultCutNodes, A: leader, For: 450 * ms},
 		{Kind: FaultCut, A: second, B: theStore, At: 430 * ms, For: 300 * ms}, {Kind: FaultCrashAgent, A: third, At: 480 * ms, For: 5 * ms}}},
@@ -141,6 +144,9 @@ func (s *Schedule) suit(y story) {
 	}
 	if y.clocks {
 		s.OneClock, s.Extreme = false, true
+	}
+	if y.together {
+		s.OneClock = true
 	}
 	if y.three {
 		s.Nodes = 3
