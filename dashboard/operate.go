@@ -222,7 +222,7 @@ func (d *Dashboard) read(w http.ResponseWriter, r *http.Request, into any) bool 
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		d.answer(w, http.StatusBadRequest, Outcome{Message: "the body is not the JSON that " + strconv.Quote(r.URL.Path) + " takes: " + err.Error()})
+		d.answer(w, http.StatusBadRequest, Outcome{Group: d.opts.Group, Invalid: true, Message: "the body is not the JSON that " + strconv.Quote(r.URL.Path) + " takes: " + err.Error()})
 		return false
 	}
 	return true

@@ -91,7 +91,7 @@ func planSwitchover(s cluster.Status, to cluster.NodeID) *Plan {
 // planForce is what going on with what is left would do.
 func planForce(e failover.Explanation) *Plan {
 	b := e.Election
-	return &Plan{To: b.Best, Why: "it has the best log that is left: " + b.Reason, LostBytes: b.LostBytes, Loss: b.Loss, Steps: []string{
+	return &Plan{To: b.Best, Why: "it has the best log that is left, and nobody can be chosen: " + b.Reason, LostBytes: b.LostBytes, Loss: b.Loss, Steps: []string{
 		fmt.Sprintf("%s takes epoch %d in the store, although acked writes may be lost", b.Best, e.Epoch+1),
 		fmt.Sprintf("redis-server of %s is promoted, its log goes on record, and held requests go there", b.Best),
 		fmt.Sprintf("the other nodes follow %s; one that has writes which are given up puts its data set aside first, under lost/", b.Best),

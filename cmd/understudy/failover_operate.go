@@ -70,7 +70,7 @@ func printPlan(w io.Writer, p dashboard.Plan) error {
 		fmt.Fprintf(w, "%d. %s\n", i+1, s)
 	}
 	fmt.Fprintf(w, "\nthe next primary   %s: %s\nlost               %s\n", p.To, p.Why, p.Loss)
-	expected := "not known: no change of this kind is the newest here"
+	expected := "not known: no change of this kind has been seen here"
 	if p.ExpectedMs != nil {
 		expected = fmt.Sprintf("about %.1f ms without a primary, as the last one (%s)", *p.ExpectedMs, phases(p.PhasesMs))
 	}
