@@ -27,6 +27,8 @@ type NodePlace struct {
 	Zone     string `json:"zone"`
 	Machine  string `json:"machine"` // "" while no machine has room for it
 	Priority int    `json:"priority,omitempty"`
+	// Pinned: it runs on Machine or nowhere, because its redis-server is there and is not ours to start.
+	Pinned bool `json:"pinned,omitempty"`
 }
 
 // Machine is a machine's record of itself: renewed by its agent daemon, and timed by each observer on

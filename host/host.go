@@ -364,7 +364,7 @@ func (h *Host) reconcile(ctx context.Context) {
 	h.stopForeign(specs)
 	for _, group := range slices.Sorted(maps.Keys(specs)) {
 		for _, n := range specs[group].value.Nodes {
-			if n.Machine == h.opts.Machine.Name && h.running[n.ID] == nil && (specs[group].value.Secret == "" || secrets[group] != "") {
+			if n.Machine == h.opts.Machine.Name && n.Zone != "" && h.running[n.ID] == nil && (specs[group].value.Secret == "" || secrets[group] != "") {
 				h.start(ctx, Assignment{Spec: specs[group].value, Place: n, Secret: secrets[group]})
 			}
 		}
@@ -411,7 +411,7 @@ func (h *Host) place(ctx context.Context, spec entry[cluster.Spec]) {
 	}
 	for _, m := range moves {
 		name := "node_placed"
-		if m.From != "" {
+		if m.From != "" && m.From != m.To {
 			name = "node_replaced"
 		}
 		h.event(cluster.Event{Group: next.Name, Node: m.Node, Name: name, Message: m.String()})

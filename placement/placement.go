@@ -47,7 +47,10 @@ type Move struct {
 }
 
 func (m Move) String() string {
-	if m.From == "" {
+	switch m.From {
+	case m.To:
+		return fmt.Sprintf("%s belongs on %s", m.Node, m.To)
+	case "":
 		return fmt.Sprintf("%s is placed on %s", m.Node, m.To)
 	}
 	return fmt.Sprintf("%s moves from %s, which has been silent for too long, to %s", m.Node, m.From, m.To)
@@ -60,7 +63,10 @@ func Place(in Input) (cluster.Spec, []Move) {
 	p.Spec.Nodes = slices.Clone(in.Spec.Nodes)
 	p.Machines = slices.Clone(in.Machines)
 	for i, n := range p.Spec.Nodes {
-		if n.Machine == "" {
+		switch {
+		case n.Pinned && n.Zone == "" && p.known(n.Machine):
+			p.give(i, n.Machine) // only its zone was not known
+		case n.Machine == "":
 			p.give(i, p.first(n))
 		}
 	}
@@ -108,11 +114,16 @@ func (p *plan) first(n cluster.NodePlace) string {
 
 // lost reports whether the node's machine has been silent for so long that it is given up.
 func (p *plan) lost(n cluster.NodePlace) bool {
-	if p.Serving == "" || p.Serving == n.ID || p.ReplaceAfter <= 0 {
+	if n.Pinned || p.Serving == "" || p.Serving == n.ID || p.ReplaceAfter <= 0 {
 		return false
 	}
 	i := slices.IndexFunc(p.Machines, func(m Machine) bool { return m.Name == n.Machine })
 	return i >= 0 && p.Machines[i].Silent >= p.ReplaceAfter
+}
+
+// known reports whether a machine has told its zone.
+func (p *plan) known(name string) bool {
+	return slices.ContainsFunc(p.Machines, func(m Machine) bool { return m.Name == name && m.Zone != "" })
 }
 
 // replacement chooses another machine of the node's zone. One that has a node of the group already is

@@ -38,12 +38,13 @@ func machines(t *testing.T, text string) []Machine {
 	return all
 }
 
-// spec parses "1@m1/a 2@/b 3@": node, machine, zone. Nodes are counted as used where they are.
+// spec parses "1@m1/a 2@/b 3@ 4!@m1/": node, machine, zone; ! is pinned. Nodes are counted as used where they are.
 func spec(text string, ms []Machine) cluster.Spec {
 	s := cluster.Spec{Name: "g"}
 	for word := range strings.FieldsSeq(text) {
 		id, place, _ := strings.Cut(word, "@")
-		n := cluster.NodePlace{ID: cluster.NodeID(id)}
+		id, pinned := strings.CutSuffix(id, "!")
+		n := cluster.NodePlace{ID: cluster.NodeID(id), Pinned: pinned}
 		n.Machine, n.Zone, _ = strings.Cut(place, "/")
 		s.Nodes = append(s.Nodes, n)
 		for i := range ms {
@@ -89,6 +90,8 @@ func TestPlace(t *testing.T) {
 		{name: "not beside a node of the group", machines: "m1/a:300s m2/a", spec: "1@m1/a 2@m2/a", serving: "2", want: "1@m1/a 2@m2/a"},
 		{name: "never without a primary", machines: "m1/a:300s m2/b m4/a", spec: "1@m1/a 2@m2/b", want: "1@m1/a 2@m2/b"},
 		{name: "never the primary itself", machines: "m1/a:300s m2/b m4/a", spec: "1@m1/a 2@m2/b", serving: "1", want: "1@m1/a 2@m2/b"},
+		{name: "what is pinned stays", machines: "m1/a:300s m2/b m4/a", spec: "1!@m1/a 2@m2/b", serving: "2", want: "1@m1/a 2@m2/b"},
+		{name: "what is pinned gets its machine's zone", machines: "m1/a m2/b", spec: "1!@m1/ 2!@m9/", want: "1@m1/a 2@m9/"},
 		{name: "one at a time", machines: "m1/a:300s m2/b:300s m3/c m4/a m5/b", spec: "1@m1/a 2@m2/b 3@m3/c", serving: "3", want: "1@m4/a 2@m2/b 3@m3/c"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

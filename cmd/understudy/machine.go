@@ -296,6 +296,9 @@ func (m *machine) newNode(a host.Assignment) (host.Node, error) {
 			o.Self = n
 		}
 	}
+	if o.Adopt, err = m.adoption(a.Place.ID); err != nil {
+		return nil, err
+	}
 	registry, forget := m.metrics.add(string(a.Place.ID))
 	o.Metrics = registry
 	x, err := agent.New(o)
@@ -304,6 +307,23 @@ func (m *machine) newNode(a host.Assignment) (host.Node, error) {
 		return nil, err
 	}
 	return &node{x, forget}, nil
+}
+
+// adoption says which server a node takes over; nil: it runs its own.
+func (m *machine) adoption(id cluster.NodeID) (*redis.AdoptOptions, error) {
+	a, ok := m.config.Adopt[string(id)]
+	if !ok {
+		return nil, nil
+	}
+	o := &redis.AdoptOptions{Addr: a.Addr, Socket: a.Socket, User: a.User, Logger: m.log}
+	if a.PasswordFile != "" {
+		text, err := os.ReadFile(a.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("adopt: %s: %w", id, err)
+		}
+		o.Password = strings.TrimSpace(string(text))
+	}
+	return o, nil
 }
 
 // node is an agent whose metrics end with it.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,10 +35,22 @@ type machineConfig struct {
 	TLS       tlsConfig     `yaml:"tls" help:"files of this machine's certificate: see understudy certs"`
 	Insecure  bool          `yaml:"insecure" help:"no TLS between the machines: whoever reaches their ports controls the groups"`
 	Groups    []groupConfig `yaml:"groups" help:"desired state, written once if the store has no group of that name"`
+	Adopt     adoptions     `yaml:"adopt" help:"redis-servers of this machine that something else starts and stops, by the id of the node"`
 	Slots     int           `yaml:"slots" help:"how many nodes this machine may run"`
 	Replace   time.Duration `yaml:"replace_after" help:"how long a machine must be silent before its nodes go to another one of its zone"`
 	Server    string        `yaml:"redis_server" help:"path of redis-server or valkey-server, 7.0 or newer; empty: found in PATH"`
 	LogFormat string        `yaml:"log_format" help:"format of the log on stderr: text or json"`
+}
+
+// adoptions are the servers that this machine's nodes take over.
+type adoptions map[string]adoptConfig
+
+// adoptConfig is one of them.
+type adoptConfig struct {
+	Addr         string `yaml:"addr"`             // HOST:PORT at which the other nodes and the proxies reach it
+	Socket       string `yaml:"socket,omitempty"` // its unix socket, if it has one
+	User         string `yaml:"user,omitempty"`
+	PasswordFile string `yaml:"password_file,omitempty"`
 }
 
 // storeConfig says where the store is.
@@ -101,6 +115,8 @@ type groupConfig struct {
 	PreferredZone string         `yaml:"preferred_zone,omitempty"`
 	ReturnWindow  string         `yaml:"return_window,omitempty"`
 	Priority      map[string]int `yaml:"priority,omitempty"` // of nodes, by id; higher is preferred
+	// Machines pins nodes, by id, to machines: those whose redis-server is adopted there.
+	Machines map[string]string `yaml:"machines,omitempty"`
 }
 
 func defaultMachineConfig() machineConfig {
@@ -125,6 +141,12 @@ func loadMachineConfig(file string) (machineConfig, error) {
 	for _, path := range []*string{&c.Data, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
+		}
+	}
+	for id, a := range c.Adopt {
+		if a.PasswordFile != "" && !filepath.IsAbs(a.PasswordFile) {
+			a.PasswordFile = filepath.Join(dir, a.PasswordFile)
+			c.Adopt[id] = a
 		}
 	}
 	c.complete()
@@ -239,7 +261,36 @@ func (c *machineConfig) validate() error {
 	if err := c.validateGroups(); err != nil {
 		return err
 	}
+	if err := c.validateAdoptions(); err != nil {
+		return err
+	}
 	return c.validateStore()
+}
+
+// validateAdoptions makes sure that a node whose server is here is pinned here: elsewhere it would start
+// without its data.
+func (c *machineConfig) validateAdoptions() error {
+	for _, id := range slices.Sorted(maps.Keys(c.Adopt)) {
+		name := "adopt: " + id
+		i := slices.IndexFunc(c.Groups, func(g groupConfig) bool { return g.Name == cluster.GroupOf(cluster.NodeID(id)) })
+		if i < 0 {
+			return fmt.Errorf("%s: no group of this file has that node; nodes are called GROUP-001, …", name)
+		}
+		if at := c.Groups[i].Machines[id]; at != c.Machine {
+			return fmt.Errorf("%s: groups: %s: machines must say %s: %s, in the files of all machines", name, c.Groups[i].Name, id, c.Machine)
+		}
+		if _, _, err := net.SplitHostPort(c.Adopt[id].Addr); err != nil {
+			return fmt.Errorf("%s: addr: %w", name, err)
+		}
+	}
+	for _, g := range c.Groups {
+		for id, at := range g.Machines {
+			if _, ok := c.Adopt[id]; at == c.Machine && !ok {
+				return fmt.Errorf("groups: %s: machines: %s is pinned to this machine, and adopt does not say where its redis-server is", g.Name, id)
+			}
+		}
+	}
+	return nil
 }
 
 func (c *machineConfig) validateTLS() error {
@@ -345,6 +396,9 @@ func (c *machineConfig) specs() []cluster.Spec {
 		for i := range g.Nodes {
 			n := cluster.NodePlace{ID: cluster.NodeName(g.Name, i+1)}
 			n.Priority = g.Priority[string(n.ID)]
+			if at := g.Machines[string(n.ID)]; at != "" {
+				n.Machine, n.Pinned = at, true
+			}
 			if len(g.Zones) > 0 {
 				n.Zone = g.Zones[i%len(g.Zones)]
 			}

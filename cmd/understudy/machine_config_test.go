@@ -48,7 +48,8 @@ func TestTheSampleFilesAreConfigurations(t *testing.T) {
 }
 
 func TestWhatIsPrintedOfAMachineIsAConfiguration(t *testing.T) {
-	c, err := loadMachineConfig(machineFile(t, fmt.Sprintf(minimal, `groups: [{name: main, zones: [a, b], priority: {main-001: 2}}, {name: two, nodes: 2, profile: standard}]`)))
+	c, err := loadMachineConfig(machineFile(t, fmt.Sprintf(minimal, `adopt: {two-001: {addr: "127.0.0.1:6379", user: x, password_file: /p}}
+groups: [{name: main, zones: [a, b], priority: {main-001: 2}}, {name: two, machines: {two-001: m1}, nodes: 2, profile: standard}]`)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +99,10 @@ func TestAMachinesConfigurationIsChecked(t *testing.T) {
 		{strings.Replace(fmt.Sprintf(minimal, ""), "store: {", "store: {heartbeat: 100ms, election: 200ms, ", 1), "5 × heartbeat"},
 		{strings.Replace(fmt.Sprintf(minimal, ""), `{m1: "127.0.0.1:2380"}`, `{m1: "127.0.0.1:2380", m2: "127.0.0.1:2390"}`, 1), "2 members"},
 		{strings.Replace(fmt.Sprintf(minimal, ""), `"127.0.0.1:2380"`, `nowhere`, 1), "not HOST:PORT"},
+		{fmt.Sprintf(minimal, "adopt: {main-001: {addr: \"h:1\"}}"), "no group of this file"},
+		{fmt.Sprintf(minimal, "groups: [{name: main}]\nadopt: {main-001: {addr: \"h:1\"}}"), "machines must say main-001: m1"},
+		{fmt.Sprintf(minimal, "groups: [{name: main, machines: {main-001: m1}}]"), "adopt does not say where"},
+		{fmt.Sprintf(minimal, "groups: [{name: main, machines: {main-001: m1}}]\nadopt: {main-001: {addr: h}}"), "adopt: main-001: addr"},
 		{"machine: m1\nzone: a\nlisten: 127.0.0.1\n", "store: embed"},
 		{"machine: m1\nzone: a\nlisten: 127.0.0.1\nstore: {endpoints: [\"h:1\"], user: x}\n", "password_file"},
 	} {
