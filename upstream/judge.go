@@ -227,6 +227,12 @@ func (j *judge) continues(n *node) bool {
 	return slices.Contains(j.logs, n.answer.word.prev.ReplID)
 }
 
+// descends reports whether the node's log continues that of the primary itself, or it was promoted. An old
+// primary that was started again continues one of our logs too, from before the last fork.
+func (j *judge) descends(n *node) bool {
+	return n.answer.word.prev.ReplID == j.held.replid || j.promoted(n)
+}
+
 // promoted reports whether the node was a replica under our eyes, became a master with a log that continues
 // ours, and was not passed over as that.
 func (j *judge) promoted(n *node) bool {
@@ -344,11 +350,8 @@ func (j *judge) defend(now time.Duration, inc *node, others []*node) {
 		alone := inc.answer.word.replicas == 0 && c.answer.word.replicas > 0
 		switch {
 		case c.answer.word.run != "" && c.answer.word.run == j.held.run: // the same process at another address
-		case j.continues(c) && (c.named && !inc.named || alone):
+		case j.descends(c) && (c.named && !inc.named || alone), c.named && !inc.named && alone:
 			j.install(now, c) // whoever promoted it has gone on
-			return
-		case c.named && !inc.named && alone:
-			j.install(now, c)
 			return
 		case c.spurned == c.tenure():
 		case j.promoted(c):
@@ -442,7 +445,11 @@ func (j *judge) succeed(now time.Duration, claims []*node) {
 // vouched reports whether anything speaks for a master, or it has been one for long enough.
 func (j *judge) vouched(now time.Duration, c *node) bool {
 	another := slices.ContainsFunc(j.order, func(id cluster.NodeID) bool { return id != c.id && j.nodes[id].named })
-	if j.promoted(c) || c.named || c.answer.word.replicas > 0 || c.id == j.held.node && !another {
+	follow := c.answer.word.replicas > 0
+	switch {
+	case c.spurned == c.tenure() && !(follow && (c.named || c.answer.word.prev.ReplID == j.held.replid)):
+		// Who names it may not have heard of its successor yet.
+	case j.promoted(c) || c.named || follow || c.id == j.held.node && !another:
 		return true
 	}
 	end := max(c.since, j.heard) + j.opts.Patience
@@ -456,6 +463,9 @@ func (j *judge) vouched(now time.Duration, c *node) bool {
 // install makes the node the primary of the next epoch.
 func (j *judge) install(now time.Duration, n *node) {
 	before, w := j.held, n.answer.word
+	if old := j.nodes[before.node]; old != nil && old != n {
+		old.spurned = before // should it still say that it is one
+	}
 	lost := ""
 	if j.epoch > 0 && w.prev.ReplID == before.replid && j.progress.replid == before.replid {
 		if bytes := j.progress.last() - w.prev.Offset; bytes > 0 {
