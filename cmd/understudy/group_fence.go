@@ -39,6 +39,7 @@ func fenceOne(ctx context.Context, f *redis.Fencer) (time.Duration, error) {
 	defer cancel()
 	// Another fencer, with nothing to do: it waits for its standard input, and ends with it.
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", redis.FencerArg)
+	cmd.Args[0] = "understudy"
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return 0, err
