@@ -28,6 +28,7 @@ type Agent struct {
 	port    int
 
 	inbox      chan any      // everything that the loop reacts to
+	looks      chan server   // the loop's questions how redis-server is
 	watchAgain chan struct{} // the watch of the lead is of no use any more
 	work       sync.WaitGroup
 
@@ -135,7 +136,7 @@ func New(opts Options) (*Agent, error) {
 			Durability: opts.Durability, Profile: opts.Profile,
 			OnLostQuorum: opts.OnLostQuorum, PreferredZone: opts.PreferredZone,
 		}),
-		inbox: make(chan any, 256), watchAgain: make(chan struct{}, 1), newer: make(chan struct{}),
+		inbox: make(chan any, 256), looks: make(chan server, 1), watchAgain: make(chan struct{}, 1), newer: make(chan struct{}),
 		waiting: map[string][]chan failover.Reply{},
 		peers:   peers{addrs: map[string]cluster.NodeID{}},
 	}
@@ -192,6 +193,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	stopRPC := a.opts.RPC.Register(a.opts.Self.Node, a)
 	a.goDo(func() { a.watch(life) })
+	a.goDo(func() { a.lookWhenTold(life) })
 
 	a.loop(life, ctx.Done(), nil)
 	stopped := make(chan struct{})
@@ -203,6 +205,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	a.loop(life, nil, stopped)
 	end()
+	a.dropControl() // a look under way ends with its connection
 	stopRPC()
 	a.drain()
 	return a.stopServer()
@@ -338,16 +341,24 @@ func (a *Agent) takeMore(ctx context.Context) {
 	}
 }
 
+// nextWake is when the loop is to step if nothing happens before. What is due at about the same time is done
+// together: a look may be a little late, what the machine asked for may not.
 func (a *Agent) nextWake() time.Duration {
-	at := min(a.out.WakeAt, a.lastSent+a.opts.Profile.Renew)
+	at := a.lastSent + a.opts.Profile.Renew
 	if !a.probing && a.server != nil {
 		at = min(at, a.probeAt)
 	}
 	if a.out.Status.Leads && !a.polling {
 		at = min(at, a.pollAt)
 	}
+	if wake := a.out.WakeAt; wake < at+a.opts.Profile.Probe/coalesce {
+		at = wake
+	}
 	return at
 }
+
+// coalesce is the part of the time between two looks by which one may be late.
+const coalesce = 20
 
 // take folds a message into the next step's input.
 func (a *Agent) take(ctx context.Context, msg any) {
@@ -491,7 +502,8 @@ func (a *Agent) publish() {
 	}
 	old := a.view.Load()
 	next := &view{version: old.version, at: a.in.Now, status: s, report: a.out.Report, lead: a.in.Store.Lead, store: a.in.Store, server: a.server}
-	news := changed(old, next) || a.in.Now-a.lastSent >= a.opts.Profile.Renew
+	// What is nearly due goes with what has woken the loop anyway.
+	news := changed(old, next) || a.in.Now-a.lastSent >= a.opts.Profile.Renew*9/10
 	if news {
 		next.version++
 	}

@@ -43,33 +43,46 @@ func (a *Agent) observe(ctx context.Context) {
 	now := a.opts.Clock()
 	if a.server != nil && !a.probing && now >= a.probeAt {
 		a.probing = true
-		server := a.server
-		a.goDo(func() { a.probe(ctx, server) })
+		a.looks <- a.server // it holds one, and one is under way at a time
 	}
 	if a.out.Status.Leads && !a.polling && now >= a.pollAt {
-		a.polling, a.pollAt = true, now+pollEvery
+		a.polling, a.pollAt = true, a.onGrid(now+pollEvery)
 		a.goDo(func() {
 			a.tell(ctx, reportsMsg{reports: a.askPeers(ctx, 0, a.opts.Profile.Window, ""), poll: true})
 		})
 	}
 }
 
-// probe asks redis-server how it is. One probe is under way at a time, and it may take as long as a
-// hang is allowed to last: a server that stalls for less is not taken for dead.
-func (a *Agent) probe(ctx context.Context, server server) {
-	p := a.opts.Profile
-	bound, cancel := context.WithTimeout(ctx, p.Probe*time.Duration(p.Misses))
-	defer cancel()
-	m := probeMsg{server: server, sent: a.opts.Clock()}
-	c, err := a.control(bound)
-	if err == nil {
-		m.rep, err = c.Replication(bound)
-		if err != nil {
-			a.dropControl()
+// lookWhenTold asks redis-server how it is, each time that the loop says so: a goroutine for each of sixty
+// looks a second would spend more on its stack than on the question.
+func (a *Agent) lookWhenTold(ctx context.Context) {
+	for {
+		select {
+		case server := <-a.looks:
+			a.tell(ctx, a.look(ctx, server))
+		case <-ctx.Done():
+			return
 		}
 	}
-	m.err = err
-	a.tell(ctx, m)
+}
+
+// look asks once. It may take as long as a hang is allowed to last: a server that stalls for less is not
+// taken for dead.
+func (a *Agent) look(ctx context.Context, server server) probeMsg {
+	within := a.opts.Profile.Probe * time.Duration(a.opts.Profile.Misses)
+	m := probeMsg{server: server, sent: a.opts.Clock()}
+	c := a.controlNow()
+	if c == nil {
+		bound, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		if c, m.err = a.control(bound); m.err != nil {
+			return m
+		}
+	}
+	if m.rep, m.err = c.ReplicationWithin(within); m.err != nil {
+		a.dropControl()
+	}
+	return m
 }
 
 // probed folds a probe's answer into what the machine knows of its server.
@@ -79,7 +92,7 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 	if !a.out.Status.Leads {
 		every *= 2 // nobody waits for a replica that hangs
 	}
-	a.probeAt = max(m.sent+every, a.opts.Clock()+time.Millisecond)
+	a.probeAt = max(a.onGrid(m.sent+every), a.opts.Clock()+time.Millisecond)
 	if m.sent <= a.changedAt {
 		a.probeAt = 0
 	}
@@ -123,6 +136,10 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 		a.probeAt = min(a.probeAt, a.opts.Clock()+5*time.Millisecond)
 	}
 }
+
+// onGrid moves a time to the nearest beat of this process, so that the looks of all its agents fall
+// together: a processor that is woken once for three of them sleeps better than one that is woken three times.
+func (a *Agent) onGrid(at time.Duration) time.Duration { return at.Round(a.opts.Profile.Probe) }
 
 // notedMsg is the end of noting that the data set is whole.
 type notedMsg struct{}

@@ -212,6 +212,13 @@ func (a *Agent) control(ctx context.Context) (*redis.Control, error) {
 	return a.shared, nil
 }
 
+// controlNow is the same connection if there is one.
+func (a *Agent) controlNow() *redis.Control {
+	a.controlMu.Lock()
+	defer a.controlMu.Unlock()
+	return a.shared
+}
+
 func (a *Agent) dropControl() {
 	a.controlMu.Lock()
 	defer a.controlMu.Unlock()

@@ -185,6 +185,33 @@ func (c *Control) Replication(ctx context.Context) (Replication, error) {
 	return r, err
 }
 
+// ReplicationWithin is Replication for whoever asks many times a second for ever: a context and its timer
+// cost as much as the question. Close ends it, too.
+func (c *Control) ReplicationWithin(d time.Duration) (Replication, error) {
+	text, err := c.infoWithin(d)
+	if err != nil {
+		return Replication{}, fmt.Errorf("INFO: %w", known(err))
+	}
+	r, err := parseReplication(text)
+	if err == nil && r.SaveFailed && r.ReadOnly == "" {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		defer cancel()
+		r.ReadOnly, err = c.refusesUnsaved(ctx)
+	}
+	return r, err
+}
+
+func (c *Control) infoWithin(d time.Duration) (string, error) {
+	until := time.Now().Add(d)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left := time.Until(until)
+	if left <= 0 { // while it waited for its turn: the connection is still good
+		return "", context.DeadlineExceeded
+	}
+	return redis.String(redis.DoWithTimeout(c.conn, left, "INFO", "replication", "persistence"))
+}
+
 // refusesUnsaved says whether the server refuses writes because its last RDB failed: only if RDBs are made
 // on a schedule, and it was not told to go on.
 func (c *Control) refusesUnsaved(ctx context.Context) (string, error) {
