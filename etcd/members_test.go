@@ -122,14 +122,52 @@ func (m *members) dial(first ...string) *Store {
 }
 
 func TestThreeMembersAreAStore(t *testing.T) {
+	m := startMembers(t)
 	n := 0
 	clustertest.TestStore(t, func(t *testing.T) cluster.Store {
-		m := startMembers(t)
-		if n++; n%2 == 0 { // both ways to a store: over TCP, and by calls to the own member
-			return m.dial("m3")
+		n++
+		s := under{m.running["m2"].Store(), fmt.Sprintf("/suite/%d", n)}
+		if n%2 == 0 { // both ways to a store: over TCP, and by calls to the own member
+			s.store = m.dial("m3")
 		}
-		return m.running["m2"].Store()
+		return s
 	})
+}
+
+// under is the part of a store below a prefix: a store of its own, as far as the suite can tell.
+type under struct {
+	store  cluster.Store
+	prefix string
+}
+
+func (u under) List(ctx context.Context, prefix string) ([]cluster.Entry, int64, error) {
+	entries, rev, err := u.store.List(ctx, u.prefix+prefix)
+	return u.strip(entries), rev, err
+}
+
+func (u under) Swap(ctx context.Context, key string, value []byte, rev int64) (int64, error) {
+	return u.store.Swap(ctx, u.prefix+key, value, rev)
+}
+
+func (u under) Watch(ctx context.Context, prefix string, from int64) <-chan []cluster.Entry {
+	out := make(chan []cluster.Entry)
+	go func() {
+		defer close(out)
+		for entries := range u.store.Watch(ctx, u.prefix+prefix, from) {
+			select {
+			case out <- u.strip(entries):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return out
+}
+
+func (u under) strip(entries []cluster.Entry) []cluster.Entry {
+	for i := range entries {
+		entries[i].Key = strings.TrimPrefix(entries[i].Key, u.prefix)
+	}
+	return entries
 }
 
 // keepSwapping swaps one key until the returned func is called, which says how long the longest time
