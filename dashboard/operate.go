@@ -189,7 +189,7 @@ func (d *Dashboard) force(ctx context.Context, ask FailoverRequest) Outcome {
 	if next == "" {
 		next = e.Election.Winner
 	}
-	if next == "" || !e.Waits && !ask.AcceptLoss {
+	if ask.Zone != "" || next == "" || !e.Waits && !ask.AcceptLoss {
 		return refuse("there is no primary to kill: %s", e.Failover)
 	}
 	if ask.DryRun && ask.AcceptLoss && e.Election.Winner == "" {

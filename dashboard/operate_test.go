@@ -175,6 +175,9 @@ func TestAGroupWithoutAPrimaryGoesOnOnlyWhenTheLossIsAccepted(t *testing.T) {
 	if r := s.actors["main-003"].asked.Load(); r == nil || r.Kind != failover.RequestForce || r.AcceptLoss {
 		t.Errorf("main-003 has the best log that is left, and was asked %+v", r)
 	}
+	if code, o := s.post(t, "/api/failover", `{"accept_data_loss":true,"zone":"us-east-1a"}`); code != 409 {
+		t.Errorf("no primary is in that zone: %d %+v", code, o)
+	}
 	code, o = s.post(t, "/api/failover", `{"accept_data_loss":true,"dry_run":true}`)
 	if code != 200 || o.Plan == nil || o.Plan.To != "main-003" || o.Plan.LostBytes != 60 || s.actors["main-003"].times.Load() != 1 {
 		t.Errorf("%d %+v %+v", code, o, o.Plan)

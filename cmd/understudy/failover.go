@@ -40,6 +40,12 @@ beyond it is put aside, not thrown away.`,
 func (f *failoverFlags) run(cmd *cobra.Command) error {
 	const path = "/api/failover"
 	f.request.Asked = f.asked
+	switch {
+	case f.yes && !f.request.AcceptLoss:
+		return usagef("--yes: nothing is asked without --accept-data-loss")
+	case f.request.AcceptLoss && f.request.Zone != "":
+		return usagef("--primary-az and --accept-data-loss: the loss is accepted for a group that has no primary")
+	}
 	if f.request.AcceptLoss && !f.yes && !f.asked.DryRun {
 		planned := f.request
 		planned.DryRun = true
