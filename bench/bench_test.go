@@ -66,7 +66,7 @@ func TestReportShowsWhatDidNotHappen(t *testing.T) {
 		{Fault: "crash", Peer: "understudy", Round: 2, judged: judged{GapMs: 10}},
 		{Fault: "crash", Peer: "sentinel", Round: 2, judged: judged{GapMs: 16000}, Failed: "another primary: not within 15s"},
 	}}
-	if got := spreadOf(r.gapRatios("crash")); got != (spread{1, 100, 100, 100}) {
+	if got := spreadOf(ratios(r.Events, "crash", "understudy", "sentinel")); got != (spread{1, 100, 100, 100}) {
 		t.Errorf("ratio %+v, want 100 from the round in which both happened", got)
 	}
 	var out bytes.Buffer

@@ -18,6 +18,7 @@ type peer interface {
 	client() *redis.Client       // as an application would make it
 	ready(context.Context) error // waits until the next fault may come
 	primary(context.Context) (server, error)
+	survivor(now server) *redis.Client // reads what is there after an event
 	switchover(context.Context) error
 	heal(context.Context, server) error // brings back what the fault took away, as far as the peer does not
 	// attribute says where the time of a judged event went, as far as the peer tells.
@@ -77,7 +78,7 @@ func (b *bench) measureFailovers(ctx context.Context) (err error) {
 		}
 		for _, fault := range faults {
 			for _, p := range peers {
-				if err := b.meet(ctx, p, event{Fault: fault, Peer: p.name(), Round: round + 1}); err != nil {
+				if err := b.meet(ctx, p, event{Fault: fault, Peer: p.name(), Round: round + 1}, &b.report.Events); err != nil {
 					return err
 				}
 			}
@@ -87,7 +88,7 @@ func (b *bench) measureFailovers(ctx context.Context) (err error) {
 }
 
 // meet lets a peer meet a fault and keeps what came of it. The error says that nothing can go on.
-func (b *bench) meet(ctx context.Context, p peer, e event) error {
+func (b *bench) meet(ctx context.Context, p peer, e event, into *[]event) error {
 	err := b.happen(ctx, p, &e)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -95,9 +96,9 @@ func (b *bench) meet(ctx context.Context, p peer, e event) error {
 	if err != nil {
 		e.Failed = err.Error()
 	}
-	b.report.Events = append(b.report.Events, e)
+	*into = append(*into, e)
 	b.say("%s", e.line(b.rounds))
-	if g, ok := p.(*group); ok {
+	if g, ok := p.(interface{ lost() error }); ok {
 		return g.lost()
 	}
 	return nil
@@ -137,7 +138,9 @@ func (b *bench) endure(ctx context.Context, p peer, victim server, e *event) err
 	l.end()
 	now, err := p.primary(ctx)
 	if err == nil {
-		e.judged, err = l.judge(ctx, now)
+		survivor := p.survivor(now)
+		e.judged, err = l.judge(ctx, survivor)
+		err = errors.Join(err, survivor.Close())
 	}
 	if err == nil && failed == nil {
 		err = p.attribute(ctx, l, e)
@@ -183,6 +186,8 @@ func suffer(ctx context.Context, p peer, l *load, victim server, e *event) error
 
 func inject(ctx context.Context, p peer, victim server, fault string) error {
 	switch fault {
+	case "cut":
+		return p.(interface{ cutOff() error }).cutOff()
 	case "crash":
 		return hit(ctx, victim, syscall.SIGKILL)
 	case "hang":

@@ -136,7 +136,7 @@ func (h *byHand) start(ctx context.Context) error {
 
 func (h *byHand) launch(n *handNode) (err error) {
 	home := filepath.Join(h.dir, fmt.Sprint(n.port))
-	if err := writeFile(home, "redis.conf", fmt.Sprintf(nodeConfig, n.port, home)); err != nil {
+	if err := writeFile(home, "redis.conf", fmt.Sprintf(nodeConfig, "127.0.0.1", n.port, home)); err != nil {
 		return err
 	}
 	args := []string{"redis.conf"}

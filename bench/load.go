@@ -118,9 +118,9 @@ type judged struct {
 	Error   string  `json:"error,omitempty"`
 }
 
-// judge compares the ledger with the data of the server that is the primary now. The load must have
+// judge compares the ledger with the data that a client of the primary of now sees. The load must have
 // ended.
-func (l *load) judge(ctx context.Context, primary server) (judged, error) {
+func (l *load) judge(ctx context.Context, survivor *redis.Client) (judged, error) {
 	var all history.Log
 	var j judged
 	for _, w := range l.writers {
@@ -132,7 +132,7 @@ func (l *load) judge(ctx context.Context, primary server) (judged, error) {
 		}
 	}
 	j.QuietMs, j.GapMs, l.gapEnd = gaps(all.Ops, l.fault)
-	data, err := stored(ctx, primary, all.Ops)
+	data, err := stored(ctx, survivor, all.Ops)
 	if err != nil {
 		return j, err
 	}
@@ -181,11 +181,9 @@ func gapEnd(ops []history.Op, gap time.Duration) time.Duration {
 	return first + gap
 }
 
-// stored reads the keys that were written from a server itself.
-func stored(ctx context.Context, from server, ops []history.Op) (history.Data, error) {
+// stored reads the keys that were written.
+func stored(ctx context.Context, c *redis.Client, ops []history.Op) (history.Data, error) {
 	const batch = 1000
-	c := direct(from.addr)
-	defer c.Close()
 	d := history.Data{Registers: make(map[string]string, len(ops))}
 	for len(ops) > 0 {
 		some := ops[:min(batch, len(ops))]

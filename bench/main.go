@@ -59,6 +59,7 @@ func allParts() []part {
 		{"throughput", "what the proxy costs beside a direct connection", true, 70 * time.Second, (*bench).measureThroughput, (*report).printThroughput},
 		{"soak", "switchovers and crashes in a row under load: losses, resyncs, growth", false, time.Hour, (*bench).measureSoak, (*report).printSoak},
 		{"sizes", "changes of primary and full syncs with data sets of up to 1 GB", false, 5 * time.Minute, (*bench).measureSizes, (*report).printSizes},
+		{"zones", "the primary's zone cut off, clients outside, beside Redis Sentinel; needs root", false, 5 * time.Minute, (*bench).measureZones, (*report).printZones},
 		{"alarms", "a healthy group on a starved machine: changes of primary that nothing calls for", false, 11 * time.Minute, (*bench).measureAlarms, (*report).printAlarms},
 	}
 }

@@ -29,6 +29,7 @@ type report struct {
 	Soak     *soak      `json:"soak,omitempty"`
 	Sizes    []size     `json:"sizes,omitempty"`
 	Alarms   *alarms    `json:"false_alarms,omitempty"`
+	Cuts     *cuts      `json:"zones,omitempty"`
 }
 
 // machine is what the figures hold for.
@@ -136,7 +137,7 @@ func (r *report) printFailovers(w io.Writer) {
 		for _, peer := range []string{"understudy", "sentinel"} {
 			r.printPeer(t, fault, peer)
 		}
-		fmt.Fprintf(t, "\tsentinel ÷ understudy, by round\t%s\t\t\t\t\t\t\t\t\t\t\n", spreadOf(r.gapRatios(fault)).format(1))
+		fmt.Fprintf(t, "\tsentinel ÷ understudy, by round\t%s\t\t\t\t\t\t\t\t\t\t\n", spreadOf(ratios(r.Events, fault, "understudy", "sentinel")).format(1))
 	}
 	_ = t.Flush()
 	fmt.Fprintln(w, `Understudy: durability sync, profile fast. Sentinel: down-after 1000 ms, three sentinels, and a client that
@@ -168,13 +169,19 @@ func (r *report) printPeer(w io.Writer, fault, peer string) {
 	if peer == "understudy" {
 		goal = fmt.Sprintf("%.0f: %s", gapGoals[fault], met(quantile(gap, 0.99), gapGoals[fault]))
 	}
+	sum := sumOf(some)
+	fmt.Fprintf(w, "%s\t%s\t%.1f\t%.1f\t%.1f\t%s\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t%d\n", fault, peer,
+		quantile(gap, 0.5), quantile(gap, 0.99), quantile(gap, 1), goal,
+		quantile(quiet, 0.5), quantile(quiet, 0.99), sum.Errors, sum.Unknown, sum.Lost, sum.Acked, len(some))
+}
+
+// sumOf adds the counts of some events up.
+func sumOf(some []event) judged {
 	sum := judged{}
 	for _, e := range some {
 		sum.Errors, sum.Unknown, sum.Lost, sum.Acked = sum.Errors+e.Errors, sum.Unknown+e.Unknown, sum.Lost+e.Lost, sum.Acked+e.Acked
 	}
-	fmt.Fprintf(w, "%s\t%s\t%.1f\t%.1f\t%.1f\t%s\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t%d\n", fault, peer,
-		quantile(gap, 0.5), quantile(gap, 0.99), quantile(gap, 1), goal,
-		quantile(quiet, 0.5), quantile(quiet, 0.99), sum.Errors, sum.Unknown, sum.Lost, sum.Acked, len(some))
+	return sum
 }
 
 // printPhases shows the phases that the group itself keeps with each change of primary.
@@ -211,10 +218,12 @@ func each[T any](all []T, of func(T) float64) []float64 {
 	return values
 }
 
-// eventsOf returns the events that happened as they should.
-func (r *report) eventsOf(fault, peer string) []event {
+func (r *report) eventsOf(fault, peer string) []event { return pick(r.Events, fault, peer) }
+
+// pick returns the events that happened as they should.
+func pick(all []event, fault, peer string) []event {
 	var some []event
-	for _, e := range r.Events {
+	for _, e := range all {
 		if e.Fault == fault && e.Peer == peer && e.Failed == "" {
 			some = append(some, e)
 		}
@@ -222,16 +231,17 @@ func (r *report) eventsOf(fault, peer string) []event {
 	return some
 }
 
-func (r *report) gapRatios(fault string) []float64 {
-	var ratios []float64
-	for _, ours := range r.eventsOf(fault, "understudy") {
-		for _, theirs := range r.eventsOf(fault, "sentinel") {
+// ratios are the gaps of one peer by those of another in the same round.
+func ratios(all []event, fault, of, to string) []float64 {
+	var out []float64
+	for _, ours := range pick(all, fault, of) {
+		for _, theirs := range pick(all, fault, to) {
 			if ours.Round == theirs.Round {
-				ratios = append(ratios, theirs.GapMs/ours.GapMs)
+				out = append(out, theirs.GapMs/ours.GapMs)
 			}
 		}
 	}
-	return ratios
+	return out
 }
 
 func (r *report) printThroughput(w io.Writer) {

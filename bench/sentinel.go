@@ -20,17 +20,22 @@ const masterName = "bench"
 
 // sentinels is Redis's own answer: one primary and two replicas, watched by three sentinels.
 type sentinels struct {
-	tools   tools
-	dir     string
-	nodes   map[string]*process // by address
-	watch   []*process
-	addrs   []string
-	clients []*redis.SentinelClient
+	zones    []*zone // one server and one sentinel in each; none: all on the loopback address
+	outside  *zone   // where the clients are
+	cut      *zone   // the primary's
+	isolated bool    // it is cut off
+	tools    tools
+	dir      string
+	nodes    map[string]*process // by address
+	watch    []*process
+	addrs    []string
+	clients  []*redis.SentinelClient
 }
 
 // nodeConfig is the persistence and replication of Understudy's own nodes. Without the last line a
 // replica would wait five seconds for others before it syncs.
-const nodeConfig = `bind 127.0.0.1
+const nodeConfig = `bind %s
+protected-mode no
 port %d
 dir %s
 appendonly yes
@@ -40,31 +45,35 @@ repl-diskless-sync-delay 0
 
 // sentinelConfig: down-after one second is as short as Sentinel's documentation goes; the timeout
 // only has to be longer than a failover takes, and lets the next round begin soon.
-const sentinelConfig = `bind 127.0.0.1
+const sentinelConfig = `bind %s
+protected-mode no
 port %d
 dir %s
-sentinel monitor ` + masterName + ` 127.0.0.1 %d 2
+sentinel monitor ` + masterName + ` %s %d 2
 sentinel down-after-milliseconds ` + masterName + ` 1000
 sentinel failover-timeout ` + masterName + ` 3000
 sentinel parallel-syncs ` + masterName + ` 1
 `
 
-func (b *bench) startSentinels(ctx context.Context) (*sentinels, error) {
+func (b *bench) startSentinels(ctx context.Context, zones ...*zone) (*sentinels, error) {
 	b.say("starting Redis Sentinel: three servers, three sentinels")
-	s := &sentinels{tools: b.tools, dir: filepath.Join(b.dir, "sentinel"), nodes: map[string]*process{}}
+	s := &sentinels{tools: b.tools, zones: zones, dir: filepath.Join(b.dir, fmt.Sprintf("sentinel-%d", len(zones))), nodes: map[string]*process{}}
+	if len(zones) > 0 {
+		s.cut, s.outside = zones[0], zones[1]
+	}
 	ports, err := freePorts(6)
 	if err != nil {
 		return nil, err
 	}
 	for i, port := range ports {
-		text := fmt.Sprintf(nodeConfig, port, s.home(port))
+		text := fmt.Sprintf(nodeConfig, s.host(i), port, s.home(port))
 		switch {
 		case i >= 3:
-			text = fmt.Sprintf(sentinelConfig, port, s.home(port), ports[0])
+			text = fmt.Sprintf(sentinelConfig, s.host(i), port, s.home(port), s.host(0), ports[0])
 		case i > 0:
-			text += fmt.Sprintf("replicaof 127.0.0.1 %d\n", ports[0])
+			text += fmt.Sprintf("replicaof %s %d\n", s.host(0), ports[0])
 		}
-		if err = s.launch(port, i >= 3, text); err != nil {
+		if err = s.launch(i, port, text); err != nil {
 			break
 		}
 	}
@@ -79,32 +88,72 @@ func (b *bench) startSentinels(ctx context.Context) (*sentinels, error) {
 
 func (s *sentinels) home(port int) string { return filepath.Join(s.dir, strconv.Itoa(port)) }
 
+// host is the address of the i-th process: the servers come first, then the sentinels.
+func (s *sentinels) host(i int) string {
+	if len(s.zones) == 0 {
+		return "127.0.0.1"
+	}
+	return s.zones[i%3].ip
+}
+
+// dialer connects from where the clients are; nil: from here.
+func (s *sentinels) dialer() func(context.Context, string, string) (net.Conn, error) {
+	if len(s.zones) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return s.outside.dial(ctx, network, addr)
+	}
+}
+
+// direct is a client of one server, without retries.
+func (s *sentinels) direct(addr string) *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: addr, Dialer: s.dialer(), MaxRetries: -1, DialerRetries: 1, MaintNotificationsConfig: noHints})
+}
+
+func (s *sentinels) survivor(now server) *redis.Client { return s.direct(now.addr) }
+
 // launch writes a process's configuration and starts it.
-func (s *sentinels) launch(port int, sentinel bool, config string) error {
-	home := s.home(port)
-	if err := writeFile(home, "redis.conf", config); err != nil {
+func (s *sentinels) launch(i, port int, config string) error {
+	if err := writeFile(s.home(port), "redis.conf", config); err != nil {
 		return err
 	}
-	if !sentinel {
-		return s.run(port)
+	addr := net.JoinHostPort(s.host(i), strconv.Itoa(port))
+	if i < 3 {
+		return s.run(addr)
 	}
-	p, err := start(home, "sentinel", s.tools.sentinel, "redis.conf")
+	p, err := s.start(s.host(i), s.home(port), "sentinel", s.tools.sentinel, "redis.conf")
 	if err != nil {
 		return err
 	}
 	s.watch = append(s.watch, p)
-	s.addrs = append(s.addrs, loopback(port))
-	s.clients = append(s.clients, redis.NewSentinelClient(&redis.Options{Addr: loopback(port), MaxRetries: -1, MaintNotificationsConfig: noHints}))
+	s.addrs = append(s.addrs, addr)
+	s.clients = append(s.clients, redis.NewSentinelClient(&redis.Options{
+		Addr: addr, Dialer: s.dialer(), MaxRetries: -1, DialTimeout: time.Second, DialerRetries: 1, MaintNotificationsConfig: noHints}))
 	return nil
 }
 
+// start starts a program in the zone of an address.
+func (s *sentinels) start(host, dir, name, path string, args ...string) (*process, error) {
+	for _, z := range s.zones {
+		if z.ip == host {
+			return z.start(dir, name, path, args...)
+		}
+	}
+	return start(dir, name, path, args...)
+}
+
 // run starts a redis-server on the configuration that it has, which the sentinels may have changed.
-func (s *sentinels) run(port int, args ...string) error {
-	p, err := start(s.home(port), "redis", s.tools.server, append([]string{"redis.conf"}, args...)...)
+func (s *sentinels) run(addr string, args ...string) error {
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err
 	}
-	s.nodes[loopback(port)] = p
+	p, err := s.start(host, filepath.Join(s.dir, port), "redis", s.tools.server, append([]string{"redis.conf"}, args...)...)
+	if err != nil {
+		return err
+	}
+	s.nodes[addr] = p
 	return nil
 }
 
@@ -130,15 +179,18 @@ var noHints = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 
 // client follows the sentinels, with the library's defaults.
 func (s *sentinels) client() *redis.Client {
-	return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: s.addrs})
+	return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: s.addrs, Dialer: s.dialer()})
 }
 
-// primary is the one that all sentinels name.
+// primary is the one that all sentinels name, but for the one in a zone that may be cut off.
 func (s *sentinels) primary(ctx context.Context) (server, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	named := ""
 	for i, c := range s.clients {
+		if s.isolated && s.zones[i] == s.cut {
+			continue
+		}
 		at, err := c.GetMasterAddrByName(ctx, masterName).Result()
 		if err != nil {
 			return server{}, fmt.Errorf("sentinel %s: %w", s.addrs[i], err)
@@ -170,11 +222,12 @@ func (s *sentinels) ready(ctx context.Context) error {
 				return fmt.Errorf("sentinel %s: %w", s.addrs[i], err)
 			}
 		}
+		s.choose(now)
 		for addr := range s.nodes {
 			if addr == now.addr {
 				continue
 			}
-			if err := follows(ctx, addr, now.addr); err != nil {
+			if err := s.follows(ctx, addr, now.addr); err != nil {
 				return fmt.Errorf("replica %s: %w", addr, err)
 			}
 		}
@@ -199,8 +252,25 @@ func knowsAll(ctx context.Context, c *redis.SentinelClient) error {
 	return err
 }
 
-func follows(ctx context.Context, addr, primary string) error {
-	c := direct(addr)
+// choose puts the clients of the next event into a zone without the primary.
+func (s *sentinels) choose(now server) {
+	for _, z := range s.zones {
+		if strings.HasPrefix(now.addr, z.ip+":") {
+			s.cut = z
+		} else {
+			s.outside = z
+		}
+	}
+}
+
+// cutOff isolates the primary's zone.
+func (s *sentinels) cutOff() error {
+	s.isolated = true
+	return s.cut.cut(true)
+}
+
+func (s *sentinels) follows(ctx context.Context, addr, primary string) error {
+	c := s.direct(addr)
 	defer c.Close()
 	info, err := c.Info(ctx, "replication").Result()
 	if err != nil {
@@ -220,19 +290,18 @@ func (s *sentinels) switchover(ctx context.Context) error {
 
 // heal makes the former primary a replica. Sentinel would do the same, eight seconds later.
 func (s *sentinels) heal(ctx context.Context, victim server) error {
-	host, port, err := net.SplitHostPort(victim.addr)
+	if s.isolated {
+		if err := s.cut.cut(false); err != nil {
+			return err
+		}
+		s.isolated = false
+	}
+	var now server
+	err := await(ctx, "sentinels that agree", readyWithin, func() (err error) { now, err = s.primary(ctx); return err })
 	if err != nil {
 		return err
 	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return err
-	}
-	now, err := s.primary(ctx)
-	if err != nil {
-		return err
-	}
-	primaryHost, primaryPort, err := net.SplitHostPort(now.addr)
+	host, port, err := net.SplitHostPort(now.addr)
 	if err != nil {
 		return err
 	}
@@ -240,19 +309,19 @@ func (s *sentinels) heal(ctx context.Context, victim server) error {
 	if p.running() {
 		// The pid is our own child's, which has not been waited for.
 		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-			return fmt.Errorf("continue %s:%s: %w", host, port, err)
+			return fmt.Errorf("continue %s: %w", victim.addr, err)
 		}
 		if now.addr == victim.addr {
 			return nil
 		}
-		c := direct(victim.addr)
+		c := s.direct(victim.addr)
 		defer c.Close()
-		return c.ReplicaOf(ctx, primaryHost, primaryPort).Err()
+		return c.ReplicaOf(ctx, host, port).Err()
 	}
 	if now.addr == victim.addr {
-		return s.run(number)
+		return s.run(victim.addr)
 	}
-	return s.run(number, "--replicaof", primaryHost+" "+primaryPort)
+	return s.run(victim.addr, "--replicaof", host+" "+port)
 }
 
 // attribute has nothing to say: Sentinel tells no times of its steps.

@@ -138,6 +138,8 @@ func primaryOf(s cluster.Status) (server, error) {
 	return server{}, fmt.Errorf("the group is %s", s.State)
 }
 
+func (g *group) survivor(now server) *redis.Client { return direct(now.addr) }
+
 func (g *group) switchover(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, g.tool, "switchover", "--data", g.data).CombinedOutput()
 	if err != nil {
