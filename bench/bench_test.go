@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -322,5 +326,52 @@ func TestAlarmsCountWhatTheGroupSays(t *testing.T) {
 	}
 	if a.Failsafe != 1 || len(a.Causes) != 2 || a.Causes[0] != "main-001 primary_hung: why" {
 		t.Errorf("%+v", a)
+	}
+}
+
+func TestNetworkCutsAZoneOffAndJoinsItAgain(t *testing.T) {
+	if why := zonesImpossible(); why != "" {
+		t.Skipf("NOT TESTED: zones need network namespaces: %s", why)
+	}
+	n, err := newNetwork("test")
+	t.Cleanup(func() {
+		if err := n.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := n.zones[0], n.zones[1]
+	// Nobody listens: who can be reached refuses at once.
+	reached := func(want bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if !want {
+			ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+		}
+		_, err := a.dial(ctx, "tcp", b.ip+":9")
+		if errors.Is(err, syscall.ECONNREFUSED) != want {
+			t.Errorf("%s is reached from %s: %v, want %v: %v", b.ip, a.ip, !want, want, err)
+		}
+	}
+	reached(true)
+	for _, off := range []bool{true, false} {
+		if err := b.cut(off); err != nil {
+			t.Fatal(err)
+		}
+		reached(!off)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reached(true)
+	if after, _ := os.Readlink("/proc/thread-self/ns/net"); after != before {
+		t.Errorf("the thread is in namespace %s after it was in a zone, and came from %s", after, before)
 	}
 }
