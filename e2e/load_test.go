@@ -144,7 +144,7 @@ func (w *worker) share() {
 }
 
 func (w *worker) count() {
-	key := fmt.Sprintf("counter:%d", w.seq%loadCounters)
+	key := fmt.Sprintf("counter:%d:%d", w.workers[0].id, w.seq%loadCounters)
 	w.do(history.Op{Kind: history.Incr, Key: key}, func(context.Context) (string, error) {
 		n, err := w.c.Incr(background, key).Result()
 		return strconv.FormatInt(n, 10), err

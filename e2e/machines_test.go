@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -81,8 +82,24 @@ insecure: true
 	for _, m := range g.all {
 		m.startProxy()
 	}
+	t.Cleanup(func() { // runs while everything is still there
+		if t.Failed() {
+			g.explain()
+		}
+	})
 	g.WaitAvailable()
 	return g
+}
+
+// explain logs what every machine says of the group, and why.
+func (g *Machines) explain() {
+	for _, m := range g.all {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		cmd := exec.CommandContext(ctx, "ip", "netns", "exec", m.ns, program, "status", "--http", agentHTTP, "--explain")
+		out, err := cmd.CombinedOutput()
+		cancel()
+		g.t.Logf("zone %s says (%v):\n%s", m.Name, err, out)
+	}
 }
 
 func (m *Machine) write(name, text string) {
