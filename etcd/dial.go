@@ -91,11 +91,15 @@ func dialOne(text string, o DialOptions) (*clientv3.Client, error) {
 		config = func(host string) *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host} }
 	}
 	connect := func(ctx context.Context, _ string) (net.Conn, error) { return connect(ctx, place, host, config) }
-	return clientv3.New(clientv3.Config{
+	token := ""
+	if o.User != "" {
+		token = "none yet" // New would log in at once, and fail while the member is away: the first call does
+	}
+	c, err := clientv3.New(clientv3.Config{
 		// The connection is made by connect, TLS included; gRPC need not know.
-		Endpoints: []string{"http://" + place}, Username: o.User, Password: o.Password, DialTimeout: dialWithin,
+		Endpoints: []string{"http://" + place}, DialTimeout: dialWithin, Token: token,
 		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: unackedWithin, PermitWithoutStream: true,
-		Logger: zap.NewNop(), MaxUnaryRetries: 1, BackoffWaitBetween: 10 * time.Millisecond,
+		Logger: zap.NewNop(), MaxUnaryRetries: 2, BackoffWaitBetween: 10 * time.Millisecond,
 		DialOptions: []grpc.DialOption{
 			grpc.WithContextDialer(connect), grpc.WithStatsHandler(sendings{}), grpc.WithNoProxy(),
 			grpc.WithChainUnaryInterceptor(doNotWait),
@@ -103,6 +107,11 @@ func dialOne(text string, o DialOptions) (*clientv3.Client, error) {
 				Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastPause}}),
 		},
 	})
+	if err != nil {
+		return nil, err
+	}
+	c.Token, c.Username, c.Password = "", o.User, o.Password
+	return c, nil
 }
 
 func connect(ctx context.Context, place, host string, config func(string) *tls.Config) (net.Conn, error) {

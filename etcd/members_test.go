@@ -376,6 +376,38 @@ func TestASwapThatMayHaveBeenSentIsUnknown(t *testing.T) {
 	}
 }
 
+func TestAStoreWithUsersLetsInWhoLogsIn(t *testing.T) {
+	m := startMembers(t)
+	admin := m.running["m1"].Store().first()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := admin.UserAdd(ctx, "root", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.UserGrantRole(ctx, "root", "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.AuthEnable(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for password, want := range map[string]error{"secret": nil, "guess": cluster.ErrUnavailable} {
+		// The first endpoint is away: that must not keep anybody from starting.
+		s, err := Dial(DialOptions{Endpoints: []string{freePlace(t), m.list["m2"].Client}, User: "root", Password: password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Swap(ctx, "/"+password, []byte("1"), 0); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("password %s: swap: %v, want %v", password, err, want)
+		}
+		if _, _, err := s.List(ctx, "/"); (err == nil) != (want == nil) {
+			t.Errorf("password %s: list: %v, want %v", password, err, want)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestMembershipIsChecked(t *testing.T) {
 	ok := Member{Peer: "127.0.0.1:1", Client: "127.0.0.1:2"}
 	for _, c := range []struct {

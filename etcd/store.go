@@ -214,7 +214,12 @@ func refused(err error) bool {
 			return true
 		}
 	}
-	switch status.Code(err) {
+	code := status.Code(err)
+	var said rpctypes.EtcdError // the client has put the server's own error in words
+	if errors.As(err, &said) {
+		code = said.Code()
+	}
+	switch code {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.ResourceExhausted:
 		return true
 	default:
