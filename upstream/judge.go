@@ -28,7 +28,7 @@ type judge struct {
 
 	dispute  tenure        // a promoted replica beside the primary; zero: none
 	until    time.Duration // the end of the dispute, or of the hand-over
-	handing  bool          // the source has begun a planned change
+	handing  handover      // the source has begun to promote; zero: it has not
 	progress progress
 	heard    time.Duration // when the primary was last asked with success
 
@@ -59,9 +59,9 @@ type member struct {
 	doubtful   bool   // fewer than half of those who were asked list it
 }
 
-// handover is true when the source begins to promote a replica of a primary that may be alive, and false
-// when it has given up.
-type handover bool
+// handover names the replica that the source begins to promote, of a primary that may be alive; "" when it
+// has given up.
+type handover struct{ to cluster.NodeID }
 
 // tenure is one time of one node as the primary: of one process, with one log.
 type tenure struct {
@@ -80,6 +80,7 @@ type node struct {
 	rose      string
 	spurned   tenure        // as which it was passed over
 	contested tenure        // as which it disputed, and that was said
+	preferred time.Duration // since when all but its log has spoken for it against the primary; 0: it does not
 	since     time.Duration // when it was first heard to be a master, as claim
 	claim     tenure
 }
@@ -348,10 +349,16 @@ func (j *judge) defend(now time.Duration, inc *node, others []*node) {
 	open := false
 	for _, c := range others {
 		alone := inc.answer.word.replicas == 0 && c.answer.word.replicas > 0
+		if !alone || !c.named || inc.named {
+			c.preferred = 0
+		}
 		switch {
 		case c.answer.word.run != "" && c.answer.word.run == j.held.run: // the same process at another address
-		case j.descends(c) && (c.named && !inc.named || alone), c.named && !inc.named && alone:
+		case j.descends(c) && (c.named && !inc.named || alone || c.id == j.handing.to):
 			j.install(now, c) // whoever promoted it has gone on
+			return
+		case alone && c.named && !inc.named && j.persists(now, c):
+			j.install(now, c)
 			return
 		case c.spurned == c.tenure():
 		case j.promoted(c):
@@ -363,12 +370,23 @@ func (j *judge) defend(now time.Duration, inc *node, others []*node) {
 			j.spurn(c, inc, "it did not become one by a promotion from this group's log")
 		}
 	}
-	if !open && j.dispute.node != "" || j.handing && now >= j.until {
+	if !open && j.dispute.node != "" || j.handing.to != "" && now >= j.until {
 		j.settle()
 	}
 	if j.pausing() {
 		j.wake = min(j.wake, j.until)
 	}
+}
+
+// persists reports whether all but its log has spoken for a master against the primary for long enough. Just
+// after a promotion it does: the replicas are not moved yet, and the old one is still named.
+func (j *judge) persists(now time.Duration, c *node) bool {
+	if c.preferred == 0 {
+		c.preferred = now
+	}
+	end := c.preferred + j.opts.Patience
+	j.wake = min(j.wake, end)
+	return now >= end
 }
 
 // contest holds the writes for a while, then decides between the primary and a promoted replica; true when
@@ -402,26 +420,29 @@ func (j *judge) spurn(c, inc *node, why string) {
 
 // settle ends a dispute or a hand-over.
 func (j *judge) settle() {
-	j.dispute, j.handing = tenure{}, false
+	j.dispute, j.handing = tenure{}, handover{}
 	if n := j.nodes[j.held.node]; n != nil {
 		j.sayOf(n)
 	}
 }
 
 // pausing reports whether writes are held although the primary answers.
-func (j *judge) pausing() bool { return j.dispute.node != "" || j.handing }
+func (j *judge) pausing() bool { return j.dispute.node != "" || j.handing.to != "" }
 
 // handOver takes the source's word that it is promoting a replica: what is written to the old primary
 // from now on would be lost.
-func (j *judge) handOver(now time.Duration, begins handover) {
+func (j *judge) handOver(now time.Duration, h handover) {
 	n := j.nodes[j.held.node]
-	if n == nil || !j.present(now) {
+	if n == nil || !j.present(now) || h.to == j.held.node {
 		return
 	}
 	if !j.pausing() {
 		j.until = now + j.opts.Dispute
 	}
-	j.handing = bool(begins)
+	if h.to != "" && j.handing != h {
+		j.say("handing_over", h.to, fmt.Sprintf("%s is being promoted while %s serves: writes are held, at most %v", h.to, n.id, j.opts.Dispute))
+	}
+	j.handing = h
 	j.wake = min(j.wake, j.until)
 	j.sayOf(n)
 }
@@ -475,7 +496,7 @@ func (j *judge) install(now time.Duration, n *node) {
 	j.epoch++
 	j.held, j.fork = n.tenure(), cluster.Fork{Epoch: j.epoch, ReplID: w.pos.ReplID, Parent: w.prev.ReplID, At: w.prev.Offset}
 	j.remember(j.held.replid)
-	j.dispute, j.handing, j.lost, j.heard = tenure{}, false, false, n.answer.at
+	j.dispute, j.handing, j.lost, j.heard = tenure{}, handover{}, false, n.answer.at
 	j.progress.primaryAt(n.answer.at, w.pos)
 	if j.epoch == 1 {
 		j.say("primary_found", n.id, fmt.Sprintf("%s is the primary, %d replicas follow it", n.id, w.replicas))

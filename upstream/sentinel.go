@@ -251,11 +251,15 @@ func (s *sentinels) hearNews(ctx context.Context, w *Watcher, c redis.PubSubConn
 	for {
 		switch m := c.ReceiveWithTimeout(newsWithin).(type) {
 		case redis.Message:
-			if !slices.Contains(strings.Fields(string(m.Data)), s.opts.Name) {
+			words := strings.Fields(string(m.Data))
+			if !slices.Contains(words, s.opts.Name) {
 				continue // of another master
 			}
-			if m.Channel == beginning || strings.HasPrefix(m.Channel, "-failover-abort") {
-				w.tell(ctx, handover(m.Channel == beginning))
+			switch {
+			case m.Channel == beginning && len(words) >= 4: // slave NAME IP PORT @ …
+				w.tell(ctx, handover{cluster.NodeID(net.JoinHostPort(words[2], words[3]))})
+			case strings.HasPrefix(m.Channel, "-failover-abort"):
+				w.tell(ctx, handover{})
 			}
 			w.look()
 		case error:
