@@ -52,7 +52,8 @@ var stories = []story{
 	// The new log's name does not reach the store.
 	{async: true, faults: []Fault{{Kind: FaultStoreSlow, A: leader, For: 4 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 100 * ms}, {Kind: FaultKillRedis, A: leader, At: 1200 * ms}}},
 	{async: true, together: true, faults: []Fault{{Kind: FaultCrashAgent, A: leader, For: 3 * time.Second}, {Kind: FaultStoreSlow, At: 900 * ms, For: 3 * time.Second},
-		{Kind: FaultCut, A: second, B: theStore, At: 1180 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: second, At: 1700 * ms}}},
+		{Kind: FaultCut, A: second, B: theStore, At: 1180 * ms, For: 2 * time.Second}, {Kind: FaultCut, A: third, B: theStore, At: 1180 * ms, For: 2 * time.Second},
+		{Kind: FaultKillRedis, A: second, At: 1700 * ms}, {Kind: FaultKillRedis, A: third, At: 1700 * ms}}},
 	// A switchover to a node that is behind.
 	{faults: []Fault{{Kind: FaultSlow, A: leader, For: 1500 * ms}, {Kind: FaultSwitchover, B: -1, At: 400 * ms}}},
 	// An old primary with a longer log of its own comes back as the new one dies.
@@ -82,7 +83,7 @@ var stories = []story{
 	{faults: []Fault{{Kind: FaultStoreMost, For: 2500 * ms}, {Kind: FaultCutNodes, A: second, At: 1200 * ms, For: 600 * ms}}},
 	// Its word was the last that they heard when it is cut off.
 	{async: true, clocks: true, faults: []Fault{{Kind: FaultStoreDown, For: 1500 * ms}, {Kind: FaultLatePeers, A: leader, B: 85, For: 1500 * ms},
-		{Kind: FaultFreezeAgent, A: leader, At: 1200 * ms, For: 500 * ms}, {Kind: FaultCutNodes, A: leader, At: 1300 * ms, For: 2500 * ms}, {Kind: FaultCutStore, A: leader, At: 1300 * ms, For: 2500 * ms}}},
+		{Kind: FaultFreezeAgent, A: leader, At: 1100 * ms, For: 220 * ms}, {Kind: FaultCutNodes, A: leader, At: 1150 * ms, For: 2500 * ms}, {Kind: FaultCutStore, A: leader, At: 1150 * ms, For: 2500 * ms}}},
 	// A node that has given the primary up starts again, and the primary is there.
 	{three: true, faults: []Fault{{Kind: FaultCutStore, A: leader, For: 2500 * ms}, {Kind: FaultCutNodes, A: leader, For: 450 * ms},
 		{Kind: FaultCut, A: second, B: theStore, At: 430 * ms, For: 300 * ms}, {Kind: FaultCrashAgent, A: third, At: 480 * ms, For: 5 * ms}}},
@@ -101,6 +102,9 @@ var stories = []story{
 	{faults: []Fault{{Kind: FaultEmptyRedis, A: leader}, {Kind: FaultFreezeAgent, A: second, At: 2 * ms, For: 500 * ms}}},
 }
 
+// longEnough is how much of the last fault of a story must pass before all is healed: an expiry, an election.
+const longEnough = 1500 * ms
+
 // drawStory tells one of the stories, some time after the group has found together.
 func (s *Schedule) drawStory(r *rand.Rand) {
 	y := stories[r.IntN(len(stories))]
@@ -108,17 +112,21 @@ func (s *Schedule) drawStory(r *rand.Rand) {
 		s.suit(y)
 	}
 	start := calmBefore + time.Duration(r.Int64N(int64(s.Length-calmBefore)))
-	wide := int64(1 + 4*r.IntN(2)) // tenths by which times vary either way
-	spread := func(d time.Duration) time.Duration {
-		return (d + time.Duration((r.Int64N(int64(2*d)+1)-int64(d))*wide/10)).Round(us)
+	// Mostly what belongs together keeps its order: the whole story is a little faster or slower.
+	stretch, loose := 80+r.Int64N(41), r.IntN(3) == 0
+	spread := func(d, jitter time.Duration) time.Duration {
+		if loose {
+			return (d/2 + time.Duration(r.Int64N(int64(d)+1))).Round(us)
+		}
+		return max(0, d*time.Duration(stretch)/100+time.Duration(r.Int64N(int64(2*jitter)+1))-jitter).Round(us)
 	}
 	for _, f := range y.faults {
-		f.At, f.For = start.Round(us)+spread(f.At), spread(f.For)
+		f.At, f.For = start.Round(us)+spread(f.At, 15*ms), spread(f.For, f.For/10)
 		if f.B == 0 {
 			f.B = r.IntN(2)
 		}
 		s.Faults = append(s.Faults, f)
-		s.Length = max(s.Length, f.At+100*ms)
+		s.Length = max(s.Length, f.At+100*ms, f.At+min(f.For, longEnough))
 	}
 }
 
