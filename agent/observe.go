@@ -157,6 +157,7 @@ func (a *Agent) noteLook(ctx context.Context, m probeMsg) {
 		a.goDo(func() {
 			if err := a.runs.led(changes); err != nil {
 				a.log.Warn("a restart will not know that its data set is whole", "error", err)
+				pause(ctx, a.opts.Profile.TTL) // the disk is asked again, not hammered
 			}
 			a.tell(ctx, notedMsg{})
 		})

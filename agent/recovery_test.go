@@ -319,3 +319,37 @@ func TestEpochHasItsUserAndItsBackstop(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestGroupWithASecretFailsOverAndKeepsStrangersOut(t *testing.T) {
+	g := startGroup(t, groupOptions{secret: "the group's"})
+	old := g.waitReady()
+	g.set(old, "k", "v")
+	g.signal(old, syscall.SIGKILL)
+	primary := g.waitNewPrimary(old)
+	g.waitReady()
+	if got := g.do(primary, "GET", "k"); got != "v" {
+		t.Errorf("%s has %q", primary, got)
+	}
+	for _, n := range g.nodes {
+		s := g.status(n.Node)
+		stranger, err := redigo.Dial("tcp", s.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stranger.Do("GET", "k"); err == nil || !strings.HasPrefix(err.Error(), "NOAUTH") {
+			t.Errorf("%s lets a stranger in: %v", n.Node, err)
+		}
+		_ = stranger.Close()
+		proxy, err := redigo.Dial("tcp", s.Addr, redigo.DialUsername(s.Access.User), redigo.DialPassword(s.Access.Password))
+		if err != nil {
+			t.Fatalf("%s does not let a proxy in: %v", n.Node, err)
+		}
+		if _, err := proxy.Do("GET", "k"); err != nil {
+			t.Errorf("a proxy's read on %s: %v", n.Node, err)
+		}
+		if _, err := proxy.Do("SET", "k", "w"); (err == nil) != (n.Node == primary) {
+			t.Errorf("a proxy's write on %s: %v", n.Node, err)
+		}
+		_ = proxy.Close()
+	}
+}
