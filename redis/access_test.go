@@ -153,3 +153,36 @@ func TestSecretKeepsEverybodyElseOut(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// redis-server reads its append-only file as the default user, and checks what that may do for transactions
+// only: those were left out, and with them most of what the proxy's batches had written.
+func TestServerWithASecretReadsItsTransactionsBack(t *testing.T) {
+	s, c := secured(t, "hush")
+	_, err := c.Promote(t.Context())
+	must(t, err)
+	client := as(t, s, SecretUser, "hush")
+	for _, command := range []string{"MULTI", "SET", "EXEC"} {
+		args := map[string][]any{"SET": {"k", "v"}}[command]
+		if _, err := client.Do(command, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, s.Terminate(t.Context()))
+	again, err := Start(s.opts)
+	must(t, err)
+	t.Cleanup(func() { _ = again.Kill() })
+	var reader redis.Conn
+	waitFor(t, "redis-server answers again", func() bool {
+		if reader, err = redis.Dial("unix", s.opts.Socket, redis.DialUsername(SecretUser), redis.DialPassword("hush")); err != nil {
+			return false
+		}
+		if _, err = reader.Do("PING"); err != nil { // it reads its file
+			_ = reader.Close()
+		}
+		return err == nil
+	})
+	t.Cleanup(func() { _ = reader.Close() })
+	if v, err := redis.String(reader.Do("GET", "k")); err != nil || v != "v" {
+		t.Errorf("GET after a restart: %q, %v", v, err)
+	}
+}

@@ -233,7 +233,9 @@ func writeConfig(o ServerOptions) (string, error) {
 	}
 	if o.Secret != "" {
 		fmt.Fprintf(&b, "masteruser %s\nmasterauth %q\n", SecretUser, o.Secret)
-		fmt.Fprintf(&b, "user default off\nuser %s on #%s ~* &* +@all\n", SecretUser, hashed(o.Secret))
+		// Nobody gets in as the default user, and it may do everything: redis-server reads its own file as that
+		// user, and would leave out every transaction.
+		fmt.Fprintf(&b, "user default off ~* &* +@all\nuser %s on #%s ~* &* +@all\n", SecretUser, hashed(o.Secret))
 		fmt.Fprintf(&b, "user %s on #%s ~* &* %s\n", ReaderUser, hashed(ReaderPassword(o.Secret)), readerRules)
 	}
 	path := filepath.Join(o.Dir, "redis.conf")
