@@ -41,6 +41,8 @@ type Machine struct {
 	HTTP  string `json:"http"`  // HOST:PORT of its status
 	Slots int    `json:"slots"` // how many nodes it may run
 	Seq   uint64 `json:"seq"`   // grows with each renewal
+	// Has are the nodes whose data is there: after a loss of the store they belong there again.
+	Has []NodeID `json:"has,omitempty"`
 }
 
 // The prefixes below which groups and machines are kept.

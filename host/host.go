@@ -191,7 +191,7 @@ func (h *Host) renewOnce(ctx context.Context) error {
 		}
 	}
 	m := h.opts.Machine
-	m.Seq = old.Seq + 1
+	m.Seq, m.Has = old.Seq+1, slices.Sorted(maps.Keys(h.ports.all()))
 	value, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -319,8 +319,7 @@ func (h *Host) learnOne(e cluster.Entry) bool {
 	}
 	h.machines[name] = next
 	a, b := old.value, next.value
-	a.Seq, b.Seq = 0, 0
-	return a != b
+	return a.Zone != b.Zone || a.Host != b.Host || a.RPC != b.RPC || a.HTTP != b.HTTP || a.Slots != b.Slots || old.gone
 }
 
 func (h *Host) read(e cluster.Entry, into any) bool {
@@ -508,8 +507,14 @@ func (h *Host) stopForeign(specs map[string]entry[cluster.Spec]) {
 		}
 		h.moved[id] = true
 		where := "in no group any more"
-		if ok {
+		if ok && place.Machine != "" {
+			// Its data here is old from now on, and no reason to come back.
+			if err := h.ports.forget(id); err != nil {
+				h.log.Error("a node that moved away is not forgotten", "node", string(id), "error", err)
+			}
 			where = "placed on " + place.Machine
+		} else if ok {
+			where = "not placed yet"
 		}
 		h.event(cluster.Event{Group: cluster.GroupOf(id), Node: id, Name: "node_moved_away",
 			Message: fmt.Sprintf("%s is %s now: it does not run on %s, and its data directory there is kept until an operator deletes it", id, where, h.opts.Machine.Name)})

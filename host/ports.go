@@ -13,8 +13,8 @@ import (
 	"understudy/cluster"
 )
 
-// ports remembers which port each node of this machine has: the same after a restart, so that what
-// others know of it stays true. A node that has ever been here stays in it.
+// ports remembers which nodes this machine has, and which port each has: the same after a restart, so
+// that what others know of it stays true.
 type ports struct {
 	path string
 	base int
@@ -50,15 +50,28 @@ func (p *ports) of(id cluster.NodeID) (int, error) {
 		port++
 	}
 	p.taken[id] = port
-	text, err := json.MarshalIndent(p.taken, "", "  ")
-	if err == nil {
-		err = replace(p.path, text)
-	}
-	if err != nil {
+	if err := p.keep(); err != nil {
 		delete(p.taken, id)
 		return 0, fmt.Errorf("host: keep the port of %s: %w", id, err)
 	}
 	return port, nil
+}
+
+// forget frees the port of a node that is elsewhere now.
+func (p *ports) forget(id cluster.NodeID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.taken, id)
+	return p.keep()
+}
+
+// keep writes the file. mu is held.
+func (p *ports) keep() error {
+	text, err := json.MarshalIndent(p.taken, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replace(p.path, text)
 }
 
 func (p *ports) all() map[cluster.NodeID]int {

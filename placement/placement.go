@@ -105,11 +105,20 @@ func (p *plan) give(i int, to string) {
 	n.Machine = to
 }
 
-// first chooses the machine of a node that has none yet; "" when it has to wait.
+// first chooses the machine of a node that has none yet; "" when it has to wait. Where its data is, it
+// belongs: the store has lost all then. A machine with the data of another node waits for that one.
 func (p *plan) first(n cluster.NodePlace) string {
+	if at := p.best(func(m Machine) bool { return slices.Contains(m.Has, n.ID) }); at != "" {
+		return at
+	}
 	return p.best(func(m Machine) bool {
-		return (n.Zone == "" || m.Zone == n.Zone) && (p.Crowd || p.onMachine(m.Name) == 0)
+		return (n.Zone == "" || m.Zone == n.Zone) && (p.Crowd || p.onMachine(m.Name) == 0 && !p.expects(m))
 	})
+}
+
+// expects reports whether the machine has the data of a node of the group that is not placed yet.
+func (p *plan) expects(m Machine) bool {
+	return slices.ContainsFunc(p.Spec.Nodes, func(n cluster.NodePlace) bool { return n.Machine == "" && slices.Contains(m.Has, n.ID) })
 }
 
 // lost reports whether the node's machine has been silent for so long that it is given up.

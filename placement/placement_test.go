@@ -11,12 +11,17 @@ import (
 	"understudy/cluster"
 )
 
-// machines parses "m1/a m2/b:300s m3/c=2": name, zone, silence, nodes of other groups on it.
+// machines parses "m1/a m2/b:300s m3/c=2 m4/c+1": name, zone, silence, nodes of other groups on it, data
+// of a node.
 func machines(t *testing.T, text string) []Machine {
 	t.Helper()
 	var all []Machine
 	for word := range strings.FieldsSeq(text) {
 		m := Machine{}
+		word, data, has := strings.Cut(word, "+")
+		if has {
+			m.Has = []cluster.NodeID{cluster.NodeID(data)}
+		}
 		word, used, has := strings.Cut(word, "=")
 		if has {
 			if _, err := fmt.Sscan(used, &m.Used); err != nil {
@@ -90,6 +95,8 @@ func TestPlace(t *testing.T) {
 		{name: "not beside a node of the group", machines: "m1/a:300s m2/a", spec: "1@m1/a 2@m2/a", serving: "2", want: "1@m1/a 2@m2/a"},
 		{name: "never without a primary", machines: "m1/a:300s m2/b m4/a", spec: "1@m1/a 2@m2/b", want: "1@m1/a 2@m2/b"},
 		{name: "never the primary itself", machines: "m1/a:300s m2/b m4/a", spec: "1@m1/a 2@m2/b", serving: "1", want: "1@m1/a 2@m2/b"},
+		{name: "where its data is, after a loss of the store", machines: "m1/a+2 m2/b+3 m3/c+1", spec: "1@ 2@ 3@", want: "1@m3/c 2@m1/a 3@m2/b"},
+		{name: "the place of the one whose machine is not there yet is kept", machines: "m1/a+2 m2/b+3", spec: "1@ 2@ 3@", want: "1@/ 2@m1/a 3@m2/b"},
 		{name: "what is pinned stays", machines: "m1/a:300s m2/b m4/a", spec: "1!@m1/a 2@m2/b", serving: "2", want: "1@m1/a 2@m2/b"},
 		{name: "what is pinned gets its machine's zone", machines: "m1/a m2/b", spec: "1!@m1/ 2!@m9/", want: "1@m1/a 2@m9/"},
 		{name: "one at a time", machines: "m1/a:300s m2/b:300s m3/c m4/a m5/b", spec: "1@m1/a 2@m2/b 3@m3/c", serving: "3", want: "1@m4/a 2@m2/b 3@m3/c"},
