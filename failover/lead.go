@@ -506,7 +506,11 @@ func (m *Machine) noQuorum() bool {
 	}
 	var there []cluster.NodeID
 	for id, t := range m.leading.replicas {
-		if t.online || m.in.Now-max(t.goneAt, m.leading.since) < m.cfg.Profile.ShrinkAfter {
+		since, patience := max(t.goneAt, m.leading.since), m.cfg.Profile.ShrinkAfter
+		if t.online { // it may be frozen: its connection lives on for long
+			since, patience = t.needAt, m.cfg.Profile.StallAfter
+		}
+		if m.in.Now-since < patience {
 			there = append(there, id)
 		}
 	}
