@@ -161,9 +161,9 @@ func TestServerWithASecretReadsItsTransactionsBack(t *testing.T) {
 	_, err := c.Promote(t.Context())
 	must(t, err)
 	client := as(t, s, SecretUser, "hush")
-	for _, command := range []string{"MULTI", "SET", "EXEC"} {
-		args := map[string][]any{"SET": {"k", "v"}}[command]
-		if _, err := client.Do(command, args...); err != nil {
+	for _, command := range []string{"MULTI", "SET k v", "SET l w", "EXEC"} { // one write alone is no transaction in the file
+		words := strings.Fields(command)
+		if _, err := client.Do(words[0], redis.Args{}.AddFlat(words[1:])...); err != nil {
 			t.Fatal(err)
 		}
 	}
