@@ -27,9 +27,14 @@ type Options struct {
 	Schedules int
 	Workers   int
 	Mutation  failover.Mutation // a known-wrong rule to put in
-	Log       io.Writer         // progress and failures as they are found; nil: nothing
+	Log       io.Writer         // failures as they are found; nil: nothing
 	Failures  int               // stop after so many; default 1
+	// Progress is told now and then how far it is, and once at the end, by one goroutine at a time; nil: nobody.
+	Progress func(Report)
 }
+
+// tellEvery is after how many schedules Progress is told again.
+const tellEvery = 100
 
 // Report is what was run and found.
 type Report struct {
@@ -38,7 +43,8 @@ type Report struct {
 	Acked      int
 	Steps      int // events
 	Faults     map[FaultKind]int
-	Failures   []Failure // in the order of their seeds
+	Failures   []Failure     // in the order of their seeds
+	Heal       time.Duration // the longest that a group took to be whole again after the last fault, in virtual time
 	Duration   time.Duration
 	Digest     uint64 // equal for equal Options, whatever the number of workers
 }
@@ -63,7 +69,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		o.Failures = 1
 	}
 	start := time.Now()
-	c := &collector{opts: o, report: Report{Faults: map[FaultKind]int{}}}
+	c := &collector{opts: o, start: start, report: Report{Faults: map[FaultKind]int{}}}
 	var wg sync.WaitGroup
 	for range o.Workers {
 		wg.Go(func() {
@@ -94,6 +100,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 // collector hands out seeds and gathers outcomes.
 type collector struct {
 	opts   Options
+	start  time.Time
 	mu     sync.Mutex
 	given  int
 	report Report
@@ -117,6 +124,7 @@ func (c *collector) take(seed uint64, o outcome) {
 	r.Operations += o.operations
 	r.Acked += o.acked
 	r.Steps += o.steps
+	r.Heal = max(r.Heal, o.heal)
 	r.Digest += o.digest // a sum: the order in which workers end does not matter
 	for k, n := range o.faults {
 		r.Faults[k] += n
@@ -129,8 +137,9 @@ func (c *collector) take(seed uint64, o outcome) {
 		r.Failures = append(r.Failures[:at], append([]Failure{{Seed: seed, What: o.failure}}, r.Failures[at:]...)...)
 		c.say("seed %d: %s\n", seed, o.failure)
 	}
-	if r.Schedules%10_000 == 0 {
-		c.say("%d schedules, %d operations, %d failures\n", r.Schedules, r.Operations, len(r.Failures))
+	if c.opts.Progress != nil && (r.Schedules%tellEvery == 0 || r.Schedules == c.opts.Schedules) {
+		r.Duration = time.Since(c.start)
+		c.opts.Progress(*r)
 	}
 }
 
@@ -144,6 +153,7 @@ func (c *collector) say(format string, args ...any) {
 type outcome struct {
 	operations, acked, steps int
 	faults                   map[FaultKind]int
+	heal                     time.Duration
 	digest                   uint64
 	failure                  string
 }
@@ -156,7 +166,8 @@ func outcomeOf(s Schedule, trace *strings.Builder) (o outcome) {
 		if p := recover(); p != nil {
 			w.fail("panic: %v%s", p, where())
 		}
-		o = outcome{operations: len(w.log.Ops), acked: len(w.executed), steps: w.steps, faults: w.injected, digest: w.digest, failure: w.failure}
+		o = outcome{operations: len(w.log.Ops), acked: len(w.executed), steps: w.steps, faults: w.injected,
+			heal: w.healTook, digest: w.digest, failure: w.failure}
 	}()
 	w.play()
 	return o
