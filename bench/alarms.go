@@ -119,7 +119,7 @@ func (a *alarms) leg(ctx context.Context, g *group, number int, lasts time.Durat
 	if err := errors.Join(cs.end(), paused); err != nil {
 		return err
 	}
-	acks := cs.acks()
+	acks := acksOf(cs.ops())
 	if len(acks) == 0 {
 		return fmt.Errorf("no write was acked in %v", lasts)
 	}

@@ -131,9 +131,8 @@ func (c *client) do(o history.Op, call func() (string, error)) {
 
 // judge compares all histories with what is there now. The clients must have ended.
 func (cs *clients) judge(ctx context.Context, addr string) (verdict history.Verdict, errs []string, unknown int, err error) {
-	var all history.Log
+	all := history.Log{Ops: cs.ops()}
 	for _, c := range cs.all {
-		all.Join(&c.log)
 		errs = append(errs, c.errors...)
 		unknown += c.unknown
 	}
@@ -183,18 +182,13 @@ func readBack(ctx context.Context, addr string, ops []history.Op) (history.Data,
 	return d, nil
 }
 
-// acks are when writes were acked, in order.
-func (cs *clients) acks() []time.Duration {
-	var at []time.Duration
+// ops are what all of them did.
+func (cs *clients) ops() []history.Op {
+	var all history.Log
 	for _, c := range cs.all {
-		for _, o := range c.log.Ops {
-			if o.Outcome == history.OK && o.Kind.Writes() {
-				at = append(at, o.Returned)
-			}
-		}
+		all.Join(&c.log)
 	}
-	slices.Sort(at)
-	return at
+	return all.Ops
 }
 
 // belongs is how long after a change of primary a gap that is counted for it may begin: what comes

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"slices"
 	"strings"
@@ -28,9 +27,10 @@ type load struct {
 	stop    chan struct{}
 	writing sync.WaitGroup
 	writers []*writer
-	lastAck atomic.Int64  // when, in ns since began
-	fault   time.Duration // when it came; 0: it did not
-	gapEnd  time.Duration // when the longest gap after it ended, once judged
+	lastAck atomic.Int64    // when, in ns since began
+	fault   time.Duration   // when it came; 0: it did not
+	ended   time.Duration   // when the load ended
+	acks    []time.Duration // when writes were acked, in order; once judged
 }
 
 // writer is one of them.
@@ -61,6 +61,7 @@ func (l *load) sinceAck() time.Duration { return l.now() - time.Duration(l.lastA
 
 // end stops the writers. Each ends the operation that it is in, which the client's timeouts bound.
 func (l *load) end() {
+	l.ended = l.now()
 	close(l.stop)
 	l.writing.Wait()
 }
@@ -131,7 +132,9 @@ func (l *load) judge(ctx context.Context, survivor *redis.Client) (judged, error
 			j.Error = w.example.Error()
 		}
 	}
-	j.QuietMs, j.GapMs, l.gapEnd = gaps(all.Ops, l.fault)
+	l.acks = acksOf(all.Ops)
+	j.QuietMs = quiet(all.Ops, l.fault)
+	_, j.GapMs = longestGap(l.acks, l.fault, l.ended)
 	data, err := stored(ctx, survivor, all.Ops)
 	if err != nil {
 		return j, err
@@ -144,41 +147,28 @@ func (l *load) judge(ctx context.Context, survivor *redis.Client) (judged, error
 	return j, nil
 }
 
-// gaps returns the longest times without an acked write before and after the fault, in ms, and when
-// the later one ended.
-func gaps(ops []history.Op, fault time.Duration) (before, after float64, end time.Duration) {
-	var early, late []history.Op
+// quiet is the longest time without an acked write before the fault, in ms.
+func quiet(ops []history.Op, fault time.Duration) float64 {
+	var early []history.Op
 	for _, o := range ops {
-		switch {
-		case o.Returned >= fault:
-			late = append(late, o)
-		case o.Invoked > warmUp/5: // the first ones open connections
+		if o.Returned < fault && o.Invoked > warmUp/5 { // the first ones open connections
 			early = append(early, o)
 		}
 	}
-	quiet, _ := history.Gaps(early)
-	gap, _ := history.Gaps(late)
-	return ms(quiet), ms(gap), gapEnd(late, gap)
+	gap, _ := history.Gaps(early)
+	return ms(gap)
 }
 
-// gapEnd is when a gap of that length between acked writes ended.
-func gapEnd(ops []history.Op, gap time.Duration) time.Duration {
-	var acked []time.Duration
-	first := time.Duration(math.MaxInt64)
+// acksOf is when writes were acked, in order.
+func acksOf(ops []history.Op) []time.Duration {
+	var at []time.Duration
 	for _, o := range ops {
-		first = min(first, o.Invoked)
-		if o.Outcome == history.OK {
-			acked = append(acked, o.Returned)
+		if o.Outcome == history.OK && o.Kind.Writes() {
+			at = append(at, o.Returned)
 		}
 	}
-	slices.Sort(acked)
-	for at := first; len(acked) > 0; acked = acked[1:] {
-		if acked[0]-at == gap {
-			return acked[0]
-		}
-		at = acked[0]
-	}
-	return first + gap
+	slices.Sort(at)
+	return at
 }
 
 // stored reads the keys that were written.

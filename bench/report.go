@@ -142,7 +142,8 @@ func (r *report) printFailovers(w io.Writer) {
 	_ = t.Flush()
 	fmt.Fprintln(w, `Understudy: durability sync, profile fast. Sentinel: down-after 1000 ms, three sentinels, and a client that
 follows them; its switchover is SENTINEL FAILOVER, during which the old primary goes on acking what is then lost.
-Before the fault: the longest gap in the half second before it, which is what the machine does by itself.
+The gap begins within half a second of the fault. Before the fault: the longest one in the half second before it,
+which is what the machine does by itself.
 Errors: operations that failed in spite of the client's retries; unknown: those of them that were neither refused
 nor unable to connect. Lost: acked, and absent from the new primary's data. Counts are for all events together.
 p99 is by nearest rank: of fewer than 100 events it is the largest.`)

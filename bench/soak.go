@@ -190,7 +190,7 @@ func (b *bench) soakLeg(ctx context.Context, g *group, s *soak) (leg, error) {
 
 // gaps fills in how long the clients waited at each change.
 func (l *leg) gaps(cs *clients, machine *stalls) {
-	acks := cs.acks()
+	acks := acksOf(cs.ops())
 	for i := range l.Events {
 		e := &l.Events[i]
 		var from time.Duration

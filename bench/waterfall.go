@@ -30,10 +30,10 @@ var steps = []step{
 // it counts 0.
 type course map[string]float64
 
-// courseOf finds the steps in the group's events. fault is when it was injected, acked when the longest
-// pause of the clients ended.
-func courseOf(events []cluster.Event, fault, acked time.Time) (course, error) {
-	ends := map[string]time.Time{"ack": acked}
+// courseOf finds the steps in the group's events. fault is when it was injected; the first of acks, which
+// are times after began, that comes after the new primary serves ends the last step.
+func courseOf(events []cluster.Event, fault, began time.Time, acks []time.Duration) (course, error) {
+	ends := map[string]time.Time{}
 	epoch := cluster.Epoch(0)
 	for _, e := range events {
 		name := map[string]string{
@@ -48,6 +48,12 @@ func courseOf(events []cluster.Event, fault, acked time.Time) (course, error) {
 		}
 		ends[name] = e.Time
 	}
+	i, _ := slices.BinarySearch(acks, ends["promote"].Sub(began))
+	if i == len(acks) {
+		return nil, errors.New("no write was acked after the new primary served")
+	}
+	acked := began.Add(acks[i])
+	ends["ack"] = acked
 	c, at := course{}, fault
 	for _, s := range steps {
 		end, known := ends[s.name]
@@ -164,6 +170,6 @@ func (g *group) attribute(_ context.Context, l *load, e *event) error {
 		return errors.New("the group has not said that a primary serves")
 	}
 	var err error
-	e.Steps, err = courseOf(events, began.Add(l.fault), began.Add(l.gapEnd))
+	e.Steps, err = courseOf(events, began.Add(l.fault), began, l.acks)
 	return err
 }
