@@ -21,13 +21,14 @@ type committer struct {
 	l        *loop
 	b        *backend
 	answered fifo
-	covered  int // of answered, by the round under way; 0: no round
-	step     step
+	covered  int  // of answered, by the round under way
+	step     step // of that round; stepIdle: there is none
 	epoch    cluster.Epoch
 	offset   int64 // of the primary when the round began
 	retryAt  time.Duration
 	tainted  []*request    // stand for writes that were given up, and may still be lost: see taint
 	nudgeAt  time.Duration // see nudge
+	pushed   bool
 }
 
 // step is what a round waits for.
@@ -61,7 +62,7 @@ func (c *committer) add(r *request, reply []byte) {
 // start begins a round when replies wait and the primary may ack.
 func (c *committer) start() {
 	l := c.l
-	if c.covered > 0 {
+	if c.step != stepIdle {
 		c.nudge()
 		return
 	}
@@ -82,7 +83,7 @@ func (c *committer) start() {
 	}
 	c.covered, c.epoch, c.offset, c.step = c.answered.n, l.writer.Epoch, 0, stepOffset
 	l.count.rounds++
-	c.nudgeAt = l.now + waitFor + time.Millisecond
+	c.nudgeAt, c.pushed = l.now+pushAfter, false
 	l.wakeAt(c.nudgeAt)
 	if l.opts.Reads == ReadsCommitted {
 		// A replica's word of what it has may be from before it was cut off from this primary. Something
@@ -95,17 +96,27 @@ func (c *committer) start() {
 	l.touch(&c.b.conn)
 }
 
-// nudge wakes a server that has nothing else to do: an idle one looks at the timeouts of WAIT ten
-// times a second only.
+// pushAfter is how long a round may take before it is helped: above a round trip between zones.
+const pushAfter = 2 * time.Millisecond
+
+// nudge helps a round that is late. After a partial resync redis-server leaves Nagle's algorithm on for
+// what a replica sends: its acknowledgement stays in its kernel until the primary has sent something more,
+// which then nobody does, because all wait for this round. So something is sent. And a server that has
+// nothing else to do looks at the timeouts of WAIT ten times a second only.
 func (c *committer) nudge() {
 	l := c.l
 	if l.now < c.nudgeAt {
 		l.wakeAt(c.nudgeAt)
 		return
 	}
-	c.nudgeAt = l.now + waitFor
+	if c.pushed || !l.writable { // a pause holds PUBLISH, and what comes behind it
+		l.bracket.ask(ping, nil)
+	} else {
+		l.bracket.ask(resp.AppendCommand(nil, "PUBLISH", l.channel+":fresh", ""), nil)
+	}
+	c.pushed = true
+	c.nudgeAt = l.now + waitFor - pushAfter + time.Millisecond
 	l.wakeAt(c.nudgeAt)
-	l.bracket.ask(ping, nil)
 }
 
 var ping = resp.AppendCommand(nil, "PING")
@@ -148,8 +159,9 @@ func (c *committer) reply(l *loop, b *backend, reply []byte) {
 			return
 		}
 		c.offset, c.step = v.Elems[1].Int, stepWait
+		c.early(v)
 		for i := range c.covered {
-			if r := c.answered.at(i); r.epoch == c.epoch {
+			if r := c.answered.at(i); r.epoch == c.epoch && r.offset == 0 {
 				r.offset = c.offset
 			}
 		}
@@ -162,6 +174,30 @@ func (c *committer) reply(l *loop, b *backend, reply []byte) {
 			return
 		}
 		c.covered = 0 // ask again: somebody else answered first
+	}
+}
+
+// early gives the replies whose place in the log an earlier round has told, when ROLE says that the
+// replicas have that place. Each round's own question lengthens the log, so that replicas which answer late
+// may never have reached the end of it.
+func (c *committer) early(role resp.Value) {
+	l := c.l
+	if l.now >= l.acking || c.epoch != l.writer.Epoch {
+		return
+	}
+	checked := int64(0)
+	for c.covered > 0 {
+		r := c.answered.at(0)
+		if r.offset == 0 || r.epoch != c.epoch {
+			return
+		}
+		if r.offset > checked && !l.demand.Satisfied(l.writer.Node, l.having(role, r.offset)) {
+			return
+		}
+		checked = max(checked, r.offset)
+		l.unproved = false
+		c.covered--
+		l.deliver(c.answered.pop(), r.reply)
 	}
 }
 
@@ -305,7 +341,7 @@ func (c *committer) giveUp() {
 
 // abandon ends the round under way: its answers must not be taken for the next one's.
 func (c *committer) abandon() {
-	if c.covered > 0 {
+	if c.step != stepIdle {
 		c.fail()
 	}
 }
