@@ -137,12 +137,15 @@ func (m *Machine) successor(r Request) (cluster.NodeID, string) {
 
 // canTakeOver returns what the replica has acknowledged, or why it cannot be handed the lead.
 func (m *Machine) canTakeOver(id cluster.NodeID) (int64, string) {
-	if r, ok := m.in.Peers[id]; ok && !r.Fit {
+	t := m.leading.replicas[id]
+	// A word from before it had caught up says nothing any more: it was loading then, perhaps.
+	r, known := m.in.Peers[id]
+	switch {
+	case known && !r.Fit && (t == nil || !t.current || r.At >= t.since):
 		return 0, r.Reason
-	} else if r.ReadOnly != "" {
+	case r.ReadOnly != "":
 		return 0, "its redis-server refuses writes: " + r.ReadOnly
 	}
-	t := m.leading.replicas[id]
 	if t == nil || !t.online {
 		return 0, "it is not connected to the primary"
 	}

@@ -43,6 +43,7 @@ type replicaTrack struct {
 	need    int64         // an offset of ours that it has not acknowledged yet
 	needAt  time.Duration // since when
 	current bool          // it has once acknowledged all that we had
+	since   time.Duration // when that was first seen
 }
 
 // promote makes the redis-server writable. The claim is ours, no permit has been given yet.
@@ -356,6 +357,9 @@ func (m *Machine) track() {
 			*t = replicaTrack{online: true, need: l.Position.Offset, needAt: m.in.Now}
 		}
 		if ack >= t.need {
+			if !t.current {
+				t.since = m.in.Now
+			}
 			t.current, t.need, t.needAt = true, l.Position.Offset, m.in.Now
 		}
 	}
