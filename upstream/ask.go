@@ -153,7 +153,8 @@ func (a *asker) dial(ctx context.Context) (*link, error) {
 			}
 			return c, err
 		}),
-		redis.DialReadTimeout(max(dialWithin, w.opts.Lease)), redis.DialWriteTimeout(max(dialWithin, w.opts.Lease))}
+		redis.DialReadTimeout(max(dialWithin, w.opts.Lease)), redis.DialWriteTimeout(max(dialWithin, w.opts.Lease)),
+		redis.DialTLSHandshakeTimeout(max(dialWithin, w.opts.Lease))}
 	if a.tls != nil {
 		options = append(options, redis.DialUseTLS(true), redis.DialTLSConfig(a.tls))
 	}

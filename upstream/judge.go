@@ -121,10 +121,13 @@ func (j *judge) list(now time.Duration, r roster) {
 		m.named = m.named && (j.epoch == 0 || !r.atStart)
 		n.member = m
 	}
+	if held := j.held.node; !slices.Contains(order, held) && j.present(now) {
+		order = append(order, held) // whoever does not list it has not heard of it yet: it serves
+	}
 	before := len(j.order)
 	j.atStart = r.atStart
-	for id, n := range j.nodes {
-		if !slices.Contains(order, id) {
+	for _, id := range j.order {
+		if n := j.nodes[id]; !slices.Contains(order, id) {
 			j.forget(now, n)
 		}
 	}
@@ -468,8 +471,8 @@ func (j *judge) vouched(now time.Duration, c *node) bool {
 	another := slices.ContainsFunc(j.order, func(id cluster.NodeID) bool { return id != c.id && j.nodes[id].named })
 	follow := c.answer.word.replicas > 0
 	switch {
-	case c.spurned == c.tenure() && !(follow && (c.named || c.answer.word.prev.ReplID == j.held.replid)):
-		// Who names it may not have heard of its successor yet.
+	case c.spurned == c.tenure() && !(follow && c.answer.word.prev.ReplID == j.held.replid):
+		// Who names it, or follows it, may not have heard of its successor yet.
 	case j.promoted(c) || c.named || follow || c.id == j.held.node && !another:
 		return true
 	}

@@ -131,7 +131,7 @@ func (s *sentinels) dial(ctx context.Context, w *Watcher, addr string) (redis.Co
 
 func (s *sentinels) dialOptions(w *Watcher, addr string) []redis.DialOption {
 	options := []redis.DialOption{redis.DialUsername(s.opts.User), redis.DialPassword(s.opts.Password),
-		redis.DialReadTimeout(dialWithin), redis.DialWriteTimeout(dialWithin),
+		redis.DialReadTimeout(dialWithin), redis.DialWriteTimeout(dialWithin), redis.DialTLSHandshakeTimeout(dialWithin),
 		redis.DialContextFunc(func(ctx context.Context, _, _ string) (net.Conn, error) { return w.connect(ctx, addr) })}
 	if s.opts.TLS != nil {
 		options = append(options, redis.DialUseTLS(true), redis.DialTLSConfig(s.opts.TLS))

@@ -143,11 +143,11 @@ func (w *Watcher) publish(j *judge) time.Duration {
 	w.metrics.epoch.Set(float64(j.epoch))
 	w.metrics.nodes.Set(float64(len(j.nodes)))
 	now := w.opts.Clock()
-	primary := j.present(now)
-	w.metrics.primary.Set(0)
+	primary, gauge := j.present(now), 0.0
 	if primary {
-		w.metrics.primary.Set(1)
+		gauge = 1
 	}
+	w.metrics.primary.Set(gauge)
 	if was := w.hurried.Swap(!primary); !was && !primary {
 		w.look()
 	}
