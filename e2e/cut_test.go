@@ -179,13 +179,7 @@ func (g *Machines) isolate() (o outage, in *load, out []*load) {
 	for _, l := range out {
 		l.waitAcked(100)
 	}
-	// The old primary must have had the time to do the wrong thing.
-	eventually(g.t, "the end of the old permit", func() error {
-		if left := from + fastTTL + fastDelta - in.now(); left > 0 {
-			return fmt.Errorf("%v are left", left)
-		}
-		return nil
-	})
+	outlive(g.t, in, from)
 	healed := in.now()
 	g.net.Heal()
 	g.WaitAvailable()
@@ -197,6 +191,18 @@ func (g *Machines) isolate() (o outage, in *load, out []*load) {
 	g.t.Logf("cut off zone %s: inside the last write was acked after %v, outside the first after %v (a gap of %v); %d stale reads inside, at most %v old",
 		inside.Name, max(0, o.lastIn-from).Round(time.Millisecond), (o.firstOut - from).Round(time.Millisecond), o.gapOut.Round(time.Millisecond), o.staleRead, o.staleIn.Round(time.Millisecond))
 	return o, in, out
+}
+
+// outlive waits until every permit from before the fault has ended, and the server with it: the old primary
+// must have had the time to do the wrong thing.
+func outlive(t *testing.T, l *load, from time.Duration) {
+	t.Helper()
+	eventually(t, "the end of the old permit", func() error {
+		if left := from + fastTTL + 2*fastDelta - l.now(); left > 0 {
+			return fmt.Errorf("%v are left", left)
+		}
+		return nil
+	})
 }
 
 // In async the cut-off primary acks what only it has until its permit ends: it may lose that, must say so, and
@@ -397,6 +403,7 @@ func TestThawedZoneActsOnNothingOld(t *testing.T) {
 				l.waitAcked(50)
 			}
 			took := in.now() - from
+			outlive(t, in, from)
 			thawed := in.now()
 			thaw()
 			g.WaitAvailable()

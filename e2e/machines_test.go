@@ -161,25 +161,45 @@ func (m *Machine) place() place { return place{zone: m.Zone, addr: proxyPrimary}
 // status is what the machine's agent says of the group.
 func (m *Machine) status() (Status, error) {
 	var s Status
+	err := m.get("/api/status", &s)
+	return s, err
+}
+
+// get asks the machine's agent over HTTP.
+func (m *Machine) get(path string, into any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+agentHTTP+"/api/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+agentHTTP+path, nil)
 	if err != nil {
-		return s, err
+		return err
 	}
 	resp, err := m.http.Do(req)
 	if err != nil {
-		return s, err
+		return err
 	}
 	defer resp.Body.Close()
 	var b bytes.Buffer
 	if _, err := b.ReadFrom(resp.Body); err != nil {
-		return s, err
+		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return s, fmt.Errorf("%d: %s", resp.StatusCode, b.Bytes())
+		return fmt.Errorf("%s: %d: %s", path, resp.StatusCode, b.Bytes())
 	}
-	return s, json.Unmarshal(b.Bytes(), &s)
+	return json.Unmarshal(b.Bytes(), into)
+}
+
+// voters are the nodes of which one must hold a write before it is acked, as the machine knows it.
+func (m *Machine) voters() ([]string, error) {
+	var x struct {
+		Rule struct {
+			Voters []string
+			W      int
+		}
+	}
+	if err := m.get("/api/explain", &x); err != nil || x.Rule.W == 0 {
+		return nil, err
+	}
+	return x.Rule.Voters, nil
 }
 
 // wait waits until the machine says what is wanted of the group.
@@ -199,12 +219,21 @@ func (m *Machine) wait(what string, ok func(Status) bool) Status {
 	return last
 }
 
-// WaitAvailable waits until every machine sees every node ready, and every proxy reaches the primary.
+// WaitAvailable waits until every machine sees every node ready and every replica in the voter rule, and every
+// proxy reaches the primary.
 func (g *Machines) WaitAvailable() Status {
 	g.t.Helper()
 	var s Status
 	for _, m := range g.all {
 		s = m.wait("the group available", func(s Status) bool { return s.State == "available" && len(s.Nodes) == len(g.all) })
+		if s.Durability == "sync" {
+			eventually(g.t, "the voters", func() error {
+				if v, err := m.voters(); err != nil || len(v) != len(g.all)-1 {
+					return fmt.Errorf("zone %s sees the voters %v, %w", m.Name, v, err)
+				}
+				return nil
+			})
+		}
 		c := m.place().client(g.t)
 		eventually(g.t, "the proxy of zone "+m.Name, func() error { return c.Ping(background).Err() })
 		_ = c.Close()
