@@ -263,7 +263,7 @@ func (a *Agent) stopServer() error {
 	if !a.inOrder {
 		return nil
 	}
-	return a.runs.stopped(at)
+	return a.runs.stopped(at, a.disk.dataFiles())
 }
 
 // lastPosition has redis-server follow nobody, so that its log ends, and returns where. It is empty when

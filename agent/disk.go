@@ -56,10 +56,20 @@ func openDisk(dir string) (disk, error) {
 
 func (d disk) redisDir() string { return filepath.Join(d.dir, "redis") }
 
-// hasData reports whether redis-server left a data set here.
-func (d disk) hasData() bool {
+// dataFiles names the files of the data set that redis-server left here, with their sizes; "" when there is
+// none. It tells whether somebody has put another one there since.
+func (d disk) dataFiles() string {
 	files, err := os.ReadDir(filepath.Join(d.redisDir(), "appendonlydir"))
-	return err == nil && len(files) > 0
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, f := range files { // in the order of their names
+		if st, err := f.Info(); err == nil {
+			fmt.Fprintf(&b, "%s:%d ", f.Name(), st.Size())
+		}
+	}
+	return b.String()
 }
 
 // keep puts it on disk: it is there when keep returns.

@@ -35,11 +35,16 @@ const saveWithin = 7 * time.Minute
 // finds none makes its server refuse writes, which costs more than what was saved.
 const minFree = 10
 
+// lostEvery is how often stock is taken of what was put aside: an operator may move it away.
+const lostEvery = time.Minute
+
 // lost knows the data sets that were put aside.
 type lost struct {
 	dir  string
 	keep int   // how many
 	size int64 // of all together, in bytes
+
+	readAt time.Duration // the loop's: when to take stock again
 
 	mu   sync.Mutex
 	sets []cluster.Divergence // oldest first

@@ -45,6 +45,14 @@ func (a *Agent) observe(ctx context.Context) {
 		a.probing = true
 		a.looks <- a.server // it holds one, and one is under way at a time
 	}
+	if now >= a.lost.readAt {
+		a.lost.readAt = now + lostEvery
+		a.goDo(func() {
+			if err := a.lost.read(); err != nil {
+				a.log.Warn("what was put aside cannot be listed", "error", err)
+			}
+		})
+	}
 	if a.out.Status.Leads && !a.polling && now >= a.pollAt {
 		a.polling, a.pollAt = true, a.onGrid(now+pollEvery)
 		a.goDo(func() {

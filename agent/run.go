@@ -33,6 +33,8 @@ type note struct {
 	// At is where the log ended when the server was stopped in order, and the data set has not changed
 	// since. redis-server itself forgets it: it reads its append-only file under a new replication id.
 	At cluster.Position `json:"at,omitzero"`
+	// Files is what the data set looked like then: another one says nothing of what this note is about.
+	Files string `json:"files,omitempty"`
 }
 
 const (
@@ -67,10 +69,10 @@ type worth struct {
 	last          cluster.Position // where it was seen last; empty: not known
 }
 
-// begin says what the data set, if there is one, is worth to the server that is about to start, and notes,
-// on disk when it returns, that one runs. The newest writes may be missing when the operating system was
-// started again since the last run, and that did not end in order.
-func (r *runs) begin(data bool) (worth, error) {
+// begin says what the data set of the given files, if there is one, is worth to the server that is about to
+// start, and notes, on disk when it returns, that one runs. The newest writes may be missing when the
+// operating system was started again since the last run, and that did not end in order.
+func (r *runs) begin(files string) (worth, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.changes.Add(1)
@@ -83,10 +85,18 @@ func (r *runs) begin(data bool) (worth, error) {
 	case json.Unmarshal(text, &n) != nil:
 		n = note{} // written whole or not at all: the disk is damaged, and the note is worth nothing
 	}
+	data := files != ""
+	switch {
+	case n.Files == "" || n.Files == files:
+	case n.State == stateStopped:
+		n = note{} // somebody has put another data set there
+	default:
+		n.At, n.Files = cluster.Position{}, "" // a server ran, and may have written its file anew
+	}
 	lostPower := n.State != stateStopped && n.At == (cluster.Position{}) && (n.Boot == "" || n.Boot != r.boot)
 	n.Short = data && (n.Short || lostPower)
 	if !data {
-		n.Whole, n.At = false, cluster.Position{}
+		n.Whole, n.At, n.Files = false, cluster.Position{}, ""
 	}
 	w := worth{intact: n.Whole && !n.Short, short: n.Whole && n.Short, exact: n.At}
 	if data && !lostPower && n.At == (cluster.Position{}) {
@@ -100,7 +110,7 @@ func (r *runs) begin(data bool) (worth, error) {
 // follows notes, before redis-server becomes a replica of another node, that what the disk holds is
 // going to be that node's. A disk that takes nothing more loses the note instead, which says the same.
 func (r *runs) follows() error {
-	_, err := r.change(func(n *note) { n.Whole, n.At = false, cluster.Position{} })
+	_, err := r.change(func(n *note) { n.Whole, n.At, n.Files = false, cluster.Position{}, "" })
 	if err == nil {
 		return nil
 	}
@@ -117,7 +127,7 @@ func (r *runs) follows() error {
 // promotes notes, before redis-server becomes a primary, that its log goes on. It returns what promoted is
 // to be called with.
 func (r *runs) promotes() (int64, error) {
-	return r.change(func(n *note) { n.At = cluster.Position{} })
+	return r.change(func(n *note) { n.At, n.Files = cluster.Position{}, "" })
 }
 
 func (r *runs) change(f func(*note)) (int64, error) {
@@ -149,11 +159,11 @@ func (r *runs) unlessChanged(changes int64, f func(*note)) error {
 }
 
 // stopped notes that the server ended in order: all that it had is on disk. at is where its log ended;
-// empty when that is not known.
-func (r *runs) stopped(at cluster.Position) error {
+// empty when that is not known. files is what the data set looks like.
+func (r *runs) stopped(at cluster.Position, files string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.put(func(n *note) { n.State, n.At = stateStopped, at })
+	return r.put(func(n *note) { n.State, n.At, n.Files = stateStopped, at, files })
 }
 
 // put changes the note, and writes it if that made a difference. A change that the disk did not take is

@@ -40,7 +40,7 @@ func (m machine) begin(want worth) *runs {
 // again is the start of a server under the same agent.
 func (m machine) again(r *runs, want worth) {
 	m.t.Helper()
-	have, err := r.begin(true)
+	have, err := r.begin(someFiles)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -65,6 +65,9 @@ func (m machine) no(err error) {
 	}
 }
 
+// someFiles is a data set.
+const someFiles = "1.incr.aof:7 "
+
 var (
 	nothing = worth{}
 	intact  = worth{intact: true}
@@ -82,7 +85,7 @@ func TestDataIsShortAfterThePowerWasLostAndNotAfterACrash(t *testing.T) {
 	r = m.begin(short)
 	m.again(r, short) // a crash makes up for nothing
 	r = m.begin(short)
-	m.no(r.stopped(cluster.Position{}))
+	m.no(r.stopped(cluster.Position{}, someFiles))
 	m.boot("third")
 	r = m.begin(short) // nor does an end in order
 	changes, err := r.promotes()
@@ -93,7 +96,7 @@ func TestDataIsShortAfterThePowerWasLostAndNotAfterACrash(t *testing.T) {
 	m.lead(r)
 	r = m.begin(intact)
 
-	m.no(r.stopped(cluster.Position{}))
+	m.no(r.stopped(cluster.Position{}, someFiles))
 	m.boot("fourth")
 	m.begin(intact) // it had ended in order before
 }
@@ -104,7 +107,7 @@ func TestDataIsNotWholeWithoutALookAtAPrimary(t *testing.T) {
 	m := newMachine(t)
 	r := m.begin(nothing)
 	m.lead(r)
-	if w, err := r.begin(false); err != nil || w != nothing {
+	if w, err := r.begin(""); err != nil || w != nothing {
 		t.Errorf("without data: %+v, %v", w, err)
 	}
 	m.begin(nothing)
@@ -130,7 +133,7 @@ func TestLogIsKnownExactlyAfterAStopInOrderUntilItMoves(t *testing.T) {
 	m := newMachine(t)
 	at := cluster.Position{ReplID: "log", Offset: 42}
 	r := m.begin(nothing)
-	m.no(r.stopped(at))
+	m.no(r.stopped(at, someFiles))
 	m.boot("second")
 	r = m.begin(worth{exact: at})
 	m.again(r, worth{exact: at}) // a crash before anything was changed
@@ -139,9 +142,24 @@ func TestLogIsKnownExactlyAfterAStopInOrderUntilItMoves(t *testing.T) {
 	_, err := r.promotes()
 	m.no(err)
 	m.again(r, nothing)
-	m.no(r.stopped(at))
+	m.no(r.stopped(at, someFiles))
 	m.no(r.follows())
 	m.begin(nothing)
+
+	m.lead(r)
+	m.no(r.stopped(at, someFiles))
+	r = m.begin(worth{intact: true, exact: at})
+	w, err := r.begin("2.base.rdb:9 ") // the server has written its file anew, and crashed
+	m.no(err)
+	if w != intact {
+		t.Errorf("its own data set is worth %+v", w)
+	}
+	m.no(r.stopped(at, someFiles))
+	w, err = openRuns(m.dir, m.file).begin("2.incr.aof:9 ") // somebody has put another data set there
+	m.no(err)
+	if w != nothing {
+		t.Errorf("another data set is worth %+v", w)
+	}
 }
 
 func TestLogWasLastSeenBeforeACrashAndIsForgottenInAPowerLoss(t *testing.T) {
@@ -164,7 +182,7 @@ func TestDataIsShortWhereTheBootCannotBeTold(t *testing.T) {
 	m.lead(r)
 	r = m.begin(short)
 	m.lead(r)
-	m.no(r.stopped(cluster.Position{}))
+	m.no(r.stopped(cluster.Position{}, someFiles))
 	m.begin(intact)
 }
 

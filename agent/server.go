@@ -58,7 +58,7 @@ func (a *Agent) start(context.Context) (startedMsg, error) {
 	if err != nil {
 		return startedMsg{}, err
 	}
-	w, err := a.runs.begin(a.disk.hasData())
+	w, err := a.runs.begin(a.disk.dataFiles())
 	if err != nil {
 		return startedMsg{}, err
 	}
@@ -94,7 +94,7 @@ func (a *Agent) config() map[string]string {
 // adopt takes a server over that somebody else has started. What its data set is worth after a restart is
 // not known: nobody has looked at its disk.
 func (a *Agent) adopt(ctx context.Context) (startedMsg, error) {
-	if _, err := a.runs.begin(false); err != nil {
+	if _, err := a.runs.begin(""); err != nil {
 		return startedMsg{}, err
 	}
 	o := *a.opts.Adopt
