@@ -119,7 +119,7 @@ func (e *Embedded) Restart(ctx context.Context) error {
 		return errors.New("restart the store: it is ending")
 	}
 	quiet.Store(true)
-	e.store.leave(0)
+	e.store.leave()
 	end(old)
 	own, err := e.begin(ctx)
 	if err != nil {

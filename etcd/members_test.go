@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,8 +44,11 @@ func freePlace(t *testing.T) string {
 func startMembers(t *testing.T) *members {
 	t.Helper()
 	m := &members{t: t, dir: t.TempDir(), list: map[string]Member{}, running: map[string]*Embedded{}}
-	for _, name := range []string{"m1", "m2", "m3"} {
-		m.list[name] = Member{Peer: freePlace(t), Client: freePlace(t)}
+	// Of the loopback network, which has 16 million addresses: their ports are free.
+	network := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(250), 1+rand.IntN(250))
+	for i, name := range m.names() {
+		host := network + strconv.Itoa(11+i)
+		m.list[name] = Member{Peer: host + ":2380", Client: host + ":2379"}
 	}
 	for _, name := range m.names() {
 		m.start(name)

@@ -18,13 +18,15 @@ import (
 )
 
 // Store is a cluster.Store in etcd v3. It speaks to one member at a time: to the first as long as that
-// answers, else to the next that does, and after a while to the first again.
+// answers, else to the next that does, and after a while to the first again. One answer that is late does
+// not make it change: on a busy machine that would break every watch, and make it busier.
 type Store struct {
 	clients []*clientv3.Client
 	work    sync.WaitGroup
 
 	mu    sync.Mutex
 	at    int           // the client in use
+	late  int           // how many calls in a row had no answer from it in time
 	moved chan struct{} // closed and replaced when that changes
 	look  time.Time     // when the first is to be tried again
 	trial bool          // it is being tried
@@ -36,6 +38,8 @@ var _ cluster.Store = (*Store)(nil)
 const (
 	// attempt bounds a read at one member when the caller sets no deadline or a long one.
 	attempt = 2 * time.Second
+	// lateCalls is how many calls in a row a member may leave without an answer.
+	lateCalls = 2
 	// returnAfter is how long another member is used before the first is tried again.
 	returnAfter = 5 * time.Second
 	// trialWithin bounds that trial.
@@ -84,14 +88,42 @@ func (s *Store) tryFirst() {
 	}
 }
 
-// leave goes on to the next member if i is still the one in use.
-func (s *Store) leave(i int) {
+// failed notes that member i did not carry a call out. One that cannot be reached is left at once.
+func (s *Store) failed(i int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.at == i && len(s.clients) > 1 {
+	if s.at != i || len(s.clients) == 1 {
+		return
+	}
+	if s.late++; s.late >= lateCalls || status.Code(err) == codes.Unavailable {
 		s.look = time.Now().Add(returnAfter)
 		s.use((i + 1) % len(s.clients))
 	}
+}
+
+// worked notes that member i answers.
+func (s *Store) worked(i int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at == i {
+		s.late = 0
+	}
+}
+
+// leave goes on to the next member.
+func (s *Store) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look = time.Now().Add(returnAfter)
+	s.use((s.at + 1) % len(s.clients))
+}
+
+// all are the clients, the one in use first, and its number.
+func (s *Store) all() (clients []*clientv3.Client, first int) {
+	_, first, _ = s.client()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(slices.Clone(s.clients[first:]), s.clients[:first]...), first
 }
 
 // replace puts a client in the place of another, and closes that.
@@ -108,13 +140,6 @@ func (s *Store) replace(i int, c *clientv3.Client) error {
 	return nil
 }
 
-// members is how many clients there are.
-func (s *Store) members() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.clients)
-}
-
 // first is the preferred client.
 func (s *Store) first() *clientv3.Client {
 	s.mu.Lock()
@@ -124,7 +149,7 @@ func (s *Store) first() *clientv3.Client {
 
 // use changes the client in use. mu is held.
 func (s *Store) use(i int) {
-	s.at = i
+	s.at, s.late = i, 0
 	close(s.moved)
 	s.moved = make(chan struct{})
 }
@@ -132,20 +157,22 @@ func (s *Store) use(i int) {
 // List implements cluster.Store.
 func (s *Store) List(ctx context.Context, prefix string) ([]cluster.Entry, int64, error) {
 	var err error
-	for left := s.members(); left > 0; left-- {
-		client, i, _ := s.client()
+	clients, first := s.all()
+	for n, client := range clients {
+		i := (first + n) % len(clients)
 		var r *clientv3.GetResponse
-		bound, cancel := share(ctx, left)
+		bound, cancel := share(ctx, len(clients)-n)
 		r, err = client.Get(bound, prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 		cancel()
 		if err == nil {
+			s.worked(i)
 			entries := make([]cluster.Entry, 0, len(r.Kvs))
 			for _, kv := range r.Kvs {
 				entries = append(entries, entry(kv))
 			}
 			return entries, r.Header.Revision, nil
 		}
-		s.leave(i)
+		s.failed(i, err)
 		if ctx.Err() != nil {
 			break
 		}
@@ -153,14 +180,15 @@ func (s *Store) List(ctx context.Context, prefix string) ([]cluster.Entry, int64
 	return nil, 0, fmt.Errorf("list %s: %w: %w", prefix, cluster.ErrUnavailable, err)
 }
 
-// share is ctx with this attempt's part of the time that is left for so many.
+// share is ctx with this attempt's part of the time that is left for so many: half, as long as there are
+// others to ask.
 func share(ctx context.Context, left int) (context.Context, context.CancelFunc) {
 	bound := attempt
 	if left == 1 {
 		return context.WithCancel(ctx)
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		bound = min(bound, time.Until(deadline)/time.Duration(left))
+		bound = min(bound, time.Until(deadline)/2)
 	}
 	return context.WithTimeout(ctx, bound)
 }
@@ -183,18 +211,22 @@ func (s *Store) Swap(ctx context.Context, key string, value []byte, rev int64) (
 		then = clientv3.OpDelete(key)
 	}
 	var err error
-	for range s.members() {
-		client, i, _ := s.client()
+	clients, first := s.all()
+	for n, client := range clients {
+		i := (first + n) % len(clients)
 		sent := &sending{}
 		var r *clientv3.TxnResponse
 		r, err = client.Txn(sent.track(ctx)).If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).Then(then).Commit()
+		if err == nil {
+			s.worked(i)
+		}
 		switch {
 		case err == nil && r.Succeeded:
 			return r.Header.Revision, nil
 		case err == nil:
 			return 0, fmt.Errorf("swap %s at revision %d: %w", key, rev, cluster.ErrConflict)
 		}
-		s.leave(i)
+		s.failed(i, err)
 		if !refused(err) && !sent.never() {
 			return 0, fmt.Errorf("swap %s: %w: %w", key, cluster.ErrUnknownOutcome, err)
 		}

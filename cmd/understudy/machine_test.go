@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,9 +22,19 @@ import (
 // TestMachines plays the stories in testdata/machines with real processes. Each machine is an address
 // of the loopback network, 127.X.Y.11 and so on, of which every story has its own: ports are free there.
 func TestMachines(t *testing.T) {
+	stories, err := filepath.Glob(filepath.Join("testdata", "machines", "*.txtar"))
+	if err != nil || len(stories) == 0 {
+		t.Fatalf("no story: %v", err)
+	}
+	for _, story := range stories {
+		// One after the other: each is three machines and more.
+		t.Run(strings.TrimSuffix(filepath.Base(story), ".txtar"), func(t *testing.T) { playMachines(t, story) })
+	}
+}
+
+func playMachines(t *testing.T, story string) {
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "machines"), RequireExplicitExec: true, RequireUniqueNames: true,
-		Deadline: time.Now().Add(4 * time.Minute),
+		Files: []string{story}, RequireExplicitExec: true, RequireUniqueNames: true, Deadline: time.Now().Add(4 * time.Minute),
 		Setup: func(e *testscript.Env) error {
 			network := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250))
 			e.Setenv("NET", network)
@@ -44,7 +55,7 @@ replace_after: 30s
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "until": until, "served": served, "elsewhere": elsewhere, "trusts": trusts, "distrusts": distrusts, "nobodyleft": nobodyLeft},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "until": untilCalm, "served": served, "elsewhere": elsewhere, "trusts": trusts, "distrusts": distrusts, "nobodyleft": nobodyLeft},
 	})
 }
 
@@ -124,9 +135,14 @@ func show(addr, name string) error {
 	return err
 }
 
+// untilCalm is until with more patience.
+func untilCalm(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(within(90*time.Second, func() error { return ts.Exec(args[0], args[1:]...) }))
+}
+
 // served waits until a group has a primary that accepts writes: served HOST:PORT
 func served(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(eventually(func() error {
+	ts.Check(within(90*time.Second, func() error {
 		res, err := http.Get("http://" + args[0] + "/healthz")
 		if err != nil {
 			return err
