@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/cluster"
+	"understudy/failover"
 )
 
 // court is a judge with a clock of its own, and nodes that say what the test has them say.
@@ -375,5 +376,43 @@ func TestLagIsMeasuredAgainstWhereThePrimaryWas(t *testing.T) {
 	}
 	if s := c.status(c.nodes["c"]); s.LagBytes != 1000 || s.LagMs < 8000 || s.LagMs > 10000 {
 		t.Errorf("behind: %d bytes, %v ms", s.LagBytes, s.LagMs)
+	}
+}
+
+func TestProxyIsNeverToldThatALostWriteIsKept(t *testing.T) {
+	c := steady(t, true)
+	c.fails("a")
+	c.says("b", primaryWord("rb", "Y", 101, "X", 100, 0))
+	gate := failover.NewGate()
+	for _, s := range c.all {
+		gate.Learn(s.at, s.status)
+	}
+	for name, x := range map[string]struct {
+		receipt failover.Receipt
+		want    failover.Fate
+	}{
+		"before the fork":               {failover.Receipt{Epoch: 1, ReplID: "X", Offset: 100}, failover.FateCarried},
+		"past the fork":                 {failover.Receipt{Epoch: 1, ReplID: "X", Offset: 101}, failover.FateUnknown},
+		"nobody knows where":            {failover.Receipt{Epoch: 1, ReplID: "X"}, failover.FateUnknown},
+		"in a log that nobody heard of": {failover.Receipt{Epoch: 1, ReplID: "Q", Offset: 1}, failover.FateUnknown},
+		"under the new primary":         {failover.Receipt{Epoch: 2, ReplID: "Y"}, failover.FateCommit},
+	} {
+		if got := gate.Fate(c.now, x.receipt); got != x.want {
+			t.Errorf("%s: fate %d, want %d", name, got, x.want)
+		}
+	}
+
+	// The new one is started again, from a file: only what its log forked from is in it.
+	c.fails("b")
+	c.says("b", primaryWord("rb2", "Z", 90, "Y", 90, 0))
+	c.expect("b", 3)
+	for _, s := range c.all {
+		gate.Learn(s.at, s.status)
+	}
+	if got := gate.Fate(c.now, failover.Receipt{Epoch: 2, ReplID: "Y", Offset: 95}); got != failover.FateUnknown {
+		t.Errorf("a write that the restart lost has fate %d", got)
+	}
+	if got := gate.Fate(c.now, failover.Receipt{Epoch: 2, ReplID: "Y", Offset: 90}); got != failover.FateCarried {
+		t.Errorf("a write that the file has has fate %d", got)
 	}
 }

@@ -185,9 +185,9 @@ func (o *Options) completeSource() error {
 	case o.Static != nil:
 		return o.Static.check()
 	case o.Sentinel != nil:
-		s := *o.Sentinel
+		s := *o.Sentinel // the caller's stays as it is
 		o.Sentinel = &s
-		return s.complete(o.Sentinel)
+		return s.complete()
 	default:
 		e := *o.ElastiCache
 		o.ElastiCache = &e
@@ -202,7 +202,7 @@ func (s *Static) check() error {
 	return checkAddrs("Static.Primary and Replicas", append([]string{s.Primary}, s.Replicas...), maxNodes)
 }
 
-func (Sentinel) complete(s *Sentinel) error {
+func (s *Sentinel) complete() error {
 	if s.Name == "" {
 		return errors.New("upstream: Sentinel.Name is needed: what the sentinels call the master, as in `sentinel monitor NAME …`")
 	}

@@ -308,3 +308,12 @@ func continueServer(t *testing.T, s *server) {
 	t.Helper()
 	must(t, syscall.Kill(s.PID(), syscall.SIGCONT))
 }
+
+// silent is an address that takes connections and says nothing.
+func silent(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
+}
