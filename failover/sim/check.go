@@ -266,7 +266,7 @@ func (w *world) checkOrder() {
 		case !b.write && !w.sched.Committed && w.sched.Durability == cluster.DurabilitySync:
 		case b.epoch >= a.epoch:
 			a = b
-		case b.log != a.log: // a primary that takes a new epoch for itself goes on with its log
+		case b.log != a.log || !b.primary: // a primary that takes a new epoch for itself goes on with its log
 			w.fail("two primaries: operation %d was carried out under epoch %d at %v, after operation %d under epoch %d", b.op, b.epoch, b.at, a.op, a.epoch)
 			return
 		}

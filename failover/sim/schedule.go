@@ -27,7 +27,7 @@ type Schedule struct {
 	Home         string        // the zone where the primary belongs; ""
 	OneClock     bool          // all in one process tree: one clock, statuses are pushed
 	Committed    bool          // every read waits for a commit
-	Readers      bool          // every second client only reads
+	Readers      bool          // every second client only reads, and all of the second proxy
 	BadClocks    bool          // clocks drift far beyond what δ allows: acked writes must survive all the same
 	Extreme      bool          // each clock drifts as far as it may, this way or that
 	ShortBacklog bool          // a replica that falls behind needs a full sync

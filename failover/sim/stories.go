@@ -19,6 +19,7 @@ type story struct {
 	clocks   bool // each host has its own, as wrong as it may be
 	together bool // they share one clock, so that what is timed meets
 	three    bool // nodes
+	often    int  // how much more often than the others it is told: much must meet in it
 	faults   []Fault
 }
 
@@ -51,7 +52,7 @@ var stories = []story{
 	{faults: []Fault{{Kind: FaultCut, A: leader, B: second, For: 700 * ms}, {Kind: FaultFreezeHost, A: third, At: 300 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 310 * ms}}},
 	// The new log's name does not reach the store.
 	{async: true, faults: []Fault{{Kind: FaultStoreSlow, A: leader, For: 4 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 100 * ms}, {Kind: FaultKillRedis, A: leader, At: 1200 * ms}}},
-	{async: true, together: true, faults: []Fault{{Kind: FaultCrashAgent, A: leader, For: 3 * time.Second}, {Kind: FaultStoreSlow, At: 900 * ms, For: 3 * time.Second},
+	{often: 2, async: true, together: true, faults: []Fault{{Kind: FaultCrashAgent, A: leader, For: 3 * time.Second}, {Kind: FaultStoreSlow, At: 900 * ms, For: 3 * time.Second},
 		{Kind: FaultCut, A: second, B: theStore, At: 1180 * ms, For: 2 * time.Second}, {Kind: FaultCut, A: third, B: theStore, At: 1180 * ms, For: 2 * time.Second},
 		{Kind: FaultKillRedis, A: second, At: 1700 * ms}, {Kind: FaultKillRedis, A: third, At: 1700 * ms}}},
 	// A switchover to a node that is behind.
@@ -72,7 +73,7 @@ var stories = []story{
 	{three: true, faults: []Fault{{Kind: FaultCutReplica, A: third, For: 2300 * ms}, {Kind: FaultStoreDown, At: 1600 * ms, For: 2 * time.Second},
 		{Kind: FaultCutReplica, A: second, At: 2350 * ms, For: 1100 * ms}, {Kind: FaultIsolate, A: third, At: 3380 * ms, For: 2 * time.Second}, {Kind: FaultKillRedis, A: leader, At: 3400 * ms}}},
 	// A zone is cut off, with clients inside: no clock is needed for the others to go on, and none helps the inside.
-	{many: true, wait: true, faults: []Fault{{Kind: FaultCutZone, A: leader, For: 1500 * ms}}},
+	{often: 1, many: true, wait: true, faults: []Fault{{Kind: FaultCutZone, A: leader, For: 1500 * ms}}},
 	{many: true, plain: true, faults: []Fault{{Kind: FaultCutZone, A: leader, For: 1500 * ms}}},
 	{async: true, many: true, clocks: true, faults: []Fault{{Kind: FaultCutZone, A: leader, For: 1800 * ms}}},
 	{faults: []Fault{{Kind: FaultFreezeZone, A: leader, For: 1200 * ms}}},
@@ -82,16 +83,16 @@ var stories = []story{
 	{async: true, faults: []Fault{{Kind: FaultCutStore, A: leader, For: 3 * time.Second}, {Kind: FaultCut, A: leader, B: second, For: 3 * time.Second}}},
 	{faults: []Fault{{Kind: FaultStoreMost, For: 2500 * ms}, {Kind: FaultCutNodes, A: second, At: 1200 * ms, For: 600 * ms}}},
 	// Its word was the last that they heard when it is cut off.
-	{async: true, clocks: true, faults: []Fault{{Kind: FaultStoreDown, For: 1500 * ms}, {Kind: FaultLatePeers, A: leader, B: 85, For: 1500 * ms},
+	{often: 2, async: true, clocks: true, faults: []Fault{{Kind: FaultStoreDown, For: 1500 * ms}, {Kind: FaultLatePeers, A: leader, B: 85, For: 1500 * ms},
 		{Kind: FaultFreezeAgent, A: leader, At: 1100 * ms, For: 220 * ms}, {Kind: FaultCutNodes, A: leader, At: 1150 * ms, For: 2500 * ms}, {Kind: FaultCutStore, A: leader, At: 1150 * ms, For: 2500 * ms}}},
 	// A node that has given the primary up starts again, and the primary is there.
-	{three: true, faults: []Fault{{Kind: FaultCutStore, A: leader, For: 2500 * ms}, {Kind: FaultCutNodes, A: leader, For: 450 * ms},
+	{often: 2, three: true, faults: []Fault{{Kind: FaultCutStore, A: leader, For: 2500 * ms}, {Kind: FaultCutNodes, A: leader, For: 450 * ms},
 		{Kind: FaultCut, A: second, B: theStore, At: 430 * ms, For: 300 * ms}, {Kind: FaultCrashAgent, A: third, At: 480 * ms, For: 5 * ms}}},
 	// A claim is on its way while the primary asks whether it may go on.
 	{three: true, many: true, plain: true, faults: []Fault{{Kind: FaultCutStore, A: leader, For: 2500 * ms}, {Kind: FaultCutNodes, A: leader, For: 400 * ms},
 		{Kind: FaultLateAnswers, A: second, At: 300 * ms, For: 900 * ms}}},
 	// Writes that wait for replicas which do not come, and are seen meanwhile.
-	{one: true, plain: true, refuse: true, faults: []Fault{{Kind: FaultCutNodes, A: leader, For: 2500 * ms}, {Kind: FaultKillRedis, A: leader, At: 1800 * ms}}},
+	{often: 1, one: true, plain: true, refuse: true, faults: []Fault{{Kind: FaultCutNodes, A: leader, For: 2500 * ms}, {Kind: FaultKillRedis, A: leader, At: 1800 * ms}}},
 	// The store forgets the newest epochs, and somebody needs one.
 	{faults: []Fault{{Kind: FaultSwitchover, B: -1}, {Kind: FaultStoreRestore, At: 300 * ms, For: 600 * ms}, {Kind: FaultKillRedis, A: leader, At: 350 * ms}}},
 	{faults: []Fault{{Kind: FaultKillRedis, A: leader}, {Kind: FaultStoreRestore, At: 400 * ms, For: 700 * ms}, {Kind: FaultFreezeAgent, A: second, At: 300 * ms, For: 1500 * ms}}},
@@ -102,12 +103,23 @@ var stories = []story{
 	{faults: []Fault{{Kind: FaultEmptyRedis, A: leader}, {Kind: FaultFreezeAgent, A: second, At: 2 * ms, For: 500 * ms}}},
 }
 
+// tellings are the stories' indexes, each as often as it is told.
+var tellings = func() []int {
+	var all []int
+	for i, y := range stories {
+		for range 1 + y.often {
+			all = append(all, i)
+		}
+	}
+	return all
+}()
+
 // longEnough is how much of the last fault of a story must pass before all is healed: an expiry, an election.
 const longEnough = 1500 * ms
 
 // drawStory tells one of the stories, some time after the group has found together.
 func (s *Schedule) drawStory(r *rand.Rand) {
-	y := stories[r.IntN(len(stories))]
+	y := stories[tellings[r.IntN(len(tellings))]]
 	if r.IntN(4) > 0 {
 		s.suit(y)
 	}

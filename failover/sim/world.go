@@ -56,12 +56,13 @@ type world struct {
 
 // execution is a request that a redis-server carried out as a primary and that was then acked.
 type execution struct {
-	at    time.Duration
-	epoch cluster.Epoch
-	op    uint64
-	log   *stream
-	off   int64 // of the log when it was carried out
-	write bool
+	at      time.Duration
+	epoch   cluster.Epoch
+	op      uint64
+	log     *stream
+	off     int64 // of the log when it was carried out
+	write   bool
+	primary bool // it was one still
 }
 
 // leaving is a place where a log goes on from another, as the record told it.
