@@ -101,8 +101,9 @@ func (l *loop) notRun(x *request, reply []byte) bool {
 // anonymous reports whether the session names no user of its own.
 func (s *session) anonymous() bool { return s.user == "" && s.pass == "" }
 
-// leaveUsers retires the connections that were opened as somebody else than their nodes ask for now.
-func (l *loop) leaveUsers() {
+// leaveOld retires the connections that were opened as somebody else than their nodes ask for now, or
+// to where a node was before.
+func (l *loop) leaveOld() {
 	for key, b := range l.lanes {
 		if l.outdated(b) {
 			l.retire(l.lanes[key])
@@ -120,14 +121,18 @@ func (l *loop) leaveUsers() {
 	}
 }
 
-// outdated reports whether a connection was opened as somebody else than its node asks for now. While
-// nobody leads nothing is: replies are still on their way.
+// outdated reports whether a connection would be made otherwise now. While nobody leads none to the primary
+// is: replies are still on their way.
 func (l *loop) outdated(b *backend) bool {
-	if b.closed || b.retireAt != 0 || b.key.user != "" || b.key.pass != "" {
-		return false
-	}
 	s, _ := l.gate.Node(b.key.node)
-	return s.Access.User != "" && s.Access != b.access && (s.Leads || b.key.node != l.writer.Node)
+	switch {
+	case b.closed || b.retireAt != 0 || b.key.node == l.writer.Node && !s.Leads:
+		return false
+	case s.Addr != "" && s.Addr != b.addr:
+		return true
+	default:
+		return b.key.user == "" && b.key.pass == "" && s.Access.User != "" && s.Access != b.access
+	}
 }
 
 // whoami is answered here: the name of the epoch's user says nothing to a client.

@@ -22,6 +22,7 @@ type backend struct {
 	key       laneKey
 	scan      resp.ReplyScanner
 	access    cluster.Access // the user as whom the proxy logged in for sessions that name none
+	addr      string         // of the server
 	spent     bool           // it refused something, and only the replies under way are still taken: see overheard
 	heard     []*request     // what they answered, on a client's own connection
 	login     int            // replies to AUTH, HELLO and SELECT that must be good before anything else is sent
@@ -54,7 +55,7 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 		l.unreached(key.node)
 		return nil, err
 	}
-	b.fd, b.owner, b.key = fd, b, key
+	b.fd, b.owner, b.key, b.addr = fd, b, key, s.Addr
 	if err := l.attach(&b.conn); err != nil {
 		return nil, err
 	}

@@ -244,6 +244,29 @@ func TestConnectIsTriedAgain(t *testing.T) {
 	}
 }
 
+// The node runs on another machine now; from the one before nothing is heard.
+func TestNodeThatHasMovedIsReachedWhereItIs(t *testing.T) {
+	a, before := remote(t, "g-001")
+	a.promote(t)
+	g := startProxy(t, nil)
+	g.lead(a, 1, nil)
+	c := dialRedis(t, g.proxy.Addrs().Primary, 2).Conn()
+	defer c.Close()
+	must(t, c.Set(ctx, "k", "v", 0).Err())
+	before.set(true)
+	sent := g.metric("understudy_proxy_requests_total")
+	done := make(chan error, 1)
+	go func() { done <- c.Set(ctx, "k", "w", 0).Err() }()
+	eventually(t, "the write is on its way", func() bool { return g.metric("understudy_proxy_requests_total") > sent })
+	a.status.Addr = startCable(t, a.server.Addr()).addr
+	began := time.Now()
+	g.lead(a, 1, nil)
+	must(t, <-done)
+	if took := time.Since(began); took > unackedFor/2 {
+		t.Errorf("the write was answered %v after the news", took)
+	}
+}
+
 // A replica that falls silent takes no reads with it.
 func TestReadsOfASilentReplicaGoElsewhere(t *testing.T) {
 	a := startNode(t, "g-001")

@@ -247,17 +247,17 @@ func (l *loop) listenToAgents() {
 	if len(words) == 0 {
 		return
 	}
-	users := false
+	moved := false
 	for _, w := range words {
 		old, _ := l.gate.Node(w.status.Node)
 		l.gate.Learn(w.at, w.status)
 		l.heard[w.status.Node] = w.at
 		l.secured = l.secured || w.status.Access.User != ""
-		users = users || old.Access != w.status.Access || old.Leads != w.status.Leads
+		moved = moved || old.Access != w.status.Access || old.Leads != w.status.Leads || old.Addr != w.status.Addr
 	}
 	l.refresh()
-	if users && l.secured {
-		l.leaveUsers()
+	if moved {
+		l.leaveOld()
 	}
 }
 
