@@ -306,7 +306,7 @@ func (m *machine) newNode(a host.Assignment) (host.Node, error) {
 		forget()
 		return nil, err
 	}
-	return &node{x, forget}, nil
+	return &node{x, m.log, forget}, nil
 }
 
 // adoption says which server a node takes over; nil: it runs its own.
@@ -326,15 +326,39 @@ func (m *machine) adoption(id cluster.NodeID) (*redis.AdoptOptions, error) {
 	return o, nil
 }
 
-// node is an agent whose metrics end with it.
+// node is an agent whose metrics end with it, and that hands over before it stops.
 type node struct {
 	*agent.Agent
+	log    logger
 	forget func()
 }
 
+// handOverWithin bounds a handover at the end: a successor may be stopping, too.
+const handOverWithin = 3 * time.Second
+
+// Run implements host.Node. A primary hands over before it ends, which costs clients nothing; where
+// nobody can take over it is fenced and released, as ever.
 func (n *node) Run(ctx context.Context) error {
 	defer n.forget()
-	return n.Agent.Run(ctx)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	done := make(chan error, 1)
+	go func() { done <- n.Agent.Run(life) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if s := n.Status(); s.Leads {
+		bound, cancel := context.WithTimeout(life, handOverWithin)
+		reply, err := n.Request(bound, failover.Request{ID: fmt.Sprintf("leave-%d", s.Epoch), Kind: failover.RequestSwitchover})
+		cancel()
+		if err != nil || !reply.OK {
+			n.log.Warn("no handover before the end", "node", string(s.Node), "reason", reply.Message, "error", err)
+		}
+	}
+	end()
+	return <-done
 }
 
 // peersOf are a spec's nodes as the machine takes them.
