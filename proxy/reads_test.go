@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 func committed(o *Options) { o.Reads = ReadsCommitted }
@@ -115,5 +117,33 @@ func BenchmarkReads(b *testing.B) {
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
 			})
 		}
+	}
+}
+
+func TestTransactionThatOnlyReadsDoesNotShowAnUnsafeWrite(t *testing.T) {
+	g, a, b := pair(t)
+	c := dialRedis(t, g.proxy.Addrs().Primary, 2)
+	must(t, c.Set(ctx, "k", "safe", 0).Err())
+	must(t, b.server.Kill())
+	done := make(chan error, 1)
+	go func() { done <- dialRedis(t, g.proxy.Addrs().Primary, 2).Set(ctx, "k", "unsafe", 0).Err() }()
+	eventually(t, "the primary has the write", func() bool { return a.client.Get(ctx, "k").Val() == "unsafe" })
+	read := make(chan string, 1)
+	go func() {
+		cmds, err := c.TxPipelined(ctx, func(p goredis.Pipeliner) error { p.Get(ctx, "k"); return nil })
+		if err != nil {
+			t.Error(err)
+		}
+		read <- cmds[0].(*goredis.StringCmd).Val()
+	}()
+	select {
+	case v := <-read:
+		t.Fatalf("the transaction gave %q while no other node had it", v)
+	case <-time.After(200 * time.Millisecond):
+	}
+	g.lead(a, 1, syncRule())
+	must(t, <-done)
+	if v := <-read; v != "unsafe" {
+		t.Errorf("the transaction gave %q", v)
 	}
 }
