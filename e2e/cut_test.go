@@ -121,7 +121,7 @@ const (
 // not have; the other side must not begin before they have stopped.
 func TestIsolatedPrimaryStopsBeforeTheOtherSideBegins(t *testing.T) {
 	g := StartMachines(t, "sync")
-	rounds := times(t, "UNDERSTUDY_ROUNDS", 2)
+	rounds := times(t, "UNDERSTUDY_ROUNDS", 1)
 	var gaps []time.Duration
 	for range rounds {
 		o, in, out := g.isolate()
@@ -380,12 +380,9 @@ func (m *Machine) freezeZone() (thaw func()) {
 // A whole zone stands still and wakes up: for its processes no time has passed, and the clients' requests are
 // still in its proxy's sockets.
 func TestThawedZoneActsOnNothingOld(t *testing.T) {
-	for name, pick := range map[string]func(m *Machine, s Status) func(){
-		"the whole zone": func(m *Machine, _ Status) func() { return m.freezeZone() },
-		"the agent":      func(m *Machine, _ Status) func() { return freeze(m.t, mustLook(m.t, m.agent.cmd.Process.Pid)) },
-		"the agent and redis": func(m *Machine, s Status) func() {
-			return freeze(m.t, mustLook(m.t, m.agent.cmd.Process.Pid), mustLook(m.t, s.node(s.Primary).PID))
-		},
+	for name, pick := range map[string]func(m *Machine) func(){
+		"the whole zone": func(m *Machine) func() { return m.freezeZone() },
+		"the agent":      func(m *Machine) func() { return freeze(m.t, mustLook(m.t, m.agent.cmd.Process.Pid)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := StartMachines(t, "sync")
@@ -397,7 +394,7 @@ func TestThawedZoneActsOnNothingOld(t *testing.T) {
 			}
 			old := mustLook(t, before.node(before.Primary).PID)
 			from := in.now()
-			thaw := pick(inside, before)
+			thaw := pick(inside)
 			after := others[0].wait("another primary", func(s Status) bool { return s.Primary != "" && s.Primary != before.Primary })
 			for _, l := range out {
 				l.waitAcked(50)

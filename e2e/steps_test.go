@@ -151,3 +151,53 @@ func TestPowerIsLostAtEveryStepOfAChangeOfPrimary(t *testing.T) {
 		again.Stop()
 	}
 }
+
+// On several machines the agent that dies at a step takes only its own node with it. The primary's
+// redis-server is killed, and the agent of the candidate at the step; or the agent of the primary, at what it
+// does after the crash of its server.
+func TestAgentDiesAtEveryStepOfAFailover(t *testing.T) {
+	f := newFailpoint(t)
+	g := StartMachines(t, "sync")
+	for _, c := range []crash{
+		{"before", "swap-release", "process"}, {"after", "swap-release", "process"},
+		{"before", "swap-claim", "process"}, {"after", "swap-claim", "process"},
+		{"after", "promote", "process"}, {"after", "swap-record", "process"},
+	} {
+		before := g.WaitAvailable()
+		l := startLoadPaced(t, g.all[0].place(), zonePace, zoneSteps)
+		l.waitAcked(50)
+		f.arm(c)
+		from := l.now()
+		kill(t, before.node(before.Primary).PID)
+		f.wait(c)
+		dead := g.dead()
+		dead.startAgent() // at once: with two of three nodes gone nobody can know what was acked
+		l.waitAcked(1)
+		took := l.now() - from
+		after := g.WaitAvailable()
+		l.waitAcked(20)
+		l.end()
+		j := gather(t, l.at, l)
+		t.Logf("%s, in zone %s: served again after %v; %s under epoch %d became %s under %d", c, dead.Name, took.Round(time.Millisecond), before.Primary, before.Epoch, after.Primary, after.Epoch)
+		if j.Lost > 0 || j.Duplicated > 0 || j.Phantoms > 0 {
+			t.Errorf("%s: lost %d, duplicated %d, phantoms %d: %v %v", c, j.Lost, j.Duplicated, j.Phantoms, j.LostExamples, j.Examples)
+		}
+	}
+	g.stop()
+}
+
+// dead is the machine whose agent has ended.
+func (g *Machines) dead() *Machine {
+	g.t.Helper()
+	var dead *Machine
+	eventually(g.t, "the end of an agent", func() error {
+		for _, m := range g.all {
+			if !m.agent.running() {
+				dead = m
+				return nil
+			}
+		}
+		return errors.New("all agents run")
+	})
+	return dead
+}

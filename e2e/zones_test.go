@@ -208,20 +208,24 @@ func (n *Zones) Zone(name string) *Zone {
 
 // rules are what a port does to frames that go one way.
 type rules struct {
-	all  bool           // drop everything
-	to   map[*Zone]bool // drop what is for these zones
-	loss int            // drop so many in a hundred
+	all   bool           // drop everything
+	to    map[*Zone]bool // drop what is for these zones
+	ports []int          // drop what comes from these ports, or is for them
+	loss  int            // drop so many in a hundred
 }
 
 // Opcodes of classic BPF, and the answers of a filter to tc: bpf(2), tc-bpf(8).
 const (
 	loadWord    = "32 0 0 %d"
+	loadHalf    = "40 0 0 %d"
 	skipIfGE    = "53 %d 0 %d"
 	dropIfEqual = "21 0 1 %d,6 0 0 2"
 	drop        = "6 0 0 2"
 	pass        = "6 0 0 4294967295"
 
-	destination = 2          // offset of the last four bytes of the destination's address
+	destination = 2  // offset of the last four bytes of the destination's address
+	sourcePort  = 34 // of TCP over IPv4 without options
+	destPort    = 36
 	random      = 0xfffff038 // the extension that loads a random number
 )
 
@@ -236,6 +240,11 @@ func (r rules) bytecode() string {
 		for z := range r.to {
 			number, _ := strconv.Atoi(z.port[1:])
 			code = append(code, fmt.Sprintf(dropIfEqual, number))
+		}
+		for _, port := range r.ports {
+			for _, at := range []int{sourcePort, destPort} {
+				code = append(code, fmt.Sprintf(loadHalf, at), fmt.Sprintf(dropIfEqual, port))
+			}
 		}
 		if r.loss > 0 {
 			code = append(code, fmt.Sprintf(loadWord, uint32(random)), fmt.Sprintf(skipIfGE, 1, uint64(r.loss)<<32/100), drop)
@@ -279,6 +288,16 @@ func (n *Zones) Lose(z *Zone, percent int) {
 	n.t.Helper()
 	z.leave.loss = percent
 	n.apply(z)
+}
+
+// CutPorts drops what zones send to one another from these ports, and to them: a service is gone, and
+// everything else goes on.
+func (n *Zones) CutPorts(ports ...int) {
+	n.t.Helper()
+	for _, z := range n.all {
+		z.leave.ports = ports
+	}
+	n.apply(n.all...)
 }
 
 // Heal ends every cut and loss.
