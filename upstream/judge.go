@@ -352,7 +352,8 @@ func (j *judge) defend(now time.Duration, inc *node, others []*node) {
 	open := false
 	for _, c := range others {
 		alone := inc.answer.word.replicas == 0 && c.answer.word.replicas > 0
-		if !alone || !c.named || inc.named {
+		better := c.named && !inc.named && (alone || inc.doubtful && !c.doubtful)
+		if !better {
 			c.preferred = 0
 		}
 		switch {
@@ -360,7 +361,7 @@ func (j *judge) defend(now time.Duration, inc *node, others []*node) {
 		case j.descends(c) && (c.named && !inc.named || alone || c.id == j.handing.to):
 			j.install(now, c) // whoever promoted it has gone on
 			return
-		case alone && c.named && !inc.named && j.persists(now, c):
+		case better && j.persists(now, c):
 			j.install(now, c)
 			return
 		case c.spurned == c.tenure():

@@ -283,6 +283,21 @@ func TestMasterOfAMinorityIsNeverTaken(t *testing.T) {
 	c.expect("", 1)
 }
 
+func TestWrongPrimaryIsLeftWhenTheMajorityComes(t *testing.T) {
+	c := newCourt(t, false, "x", "y") // a sentinel that lies was the only one
+	c.says("x", primaryWord("rx", "Q", 7, "", 0, 1))
+	c.says("y", replicaWord("ry", "Q", 7))
+	c.expect("x", 1)
+	c.list(c.now, roster{members: []member{{id: "a", addr: "a:1", named: true}, {id: "b", addr: "b:1"}, {id: "x", addr: "x:1", doubtful: true}}})
+	for range 102 {
+		c.says("x", primaryWord("rx", "Q", 7, "", 0, 1))
+		c.says("a", primaryWord("ra", "X", 100, "", 0, 1))
+		c.pass(100 * ms)
+	}
+	c.says("a", primaryWord("ra", "X", 100, "", 0, 1))
+	c.expect("a", 2)
+}
+
 func TestSameProcessUnderTwoAddressesIsNoSecondPrimary(t *testing.T) {
 	c := newCourt(t, true, "a", "alias")
 	c.says("a", primaryWord("ra", "X", 5, "", 0, 1))

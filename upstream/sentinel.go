@@ -24,6 +24,8 @@ type sentinels struct {
 
 	mu       sync.Mutex
 	opinions []opinion
+	asked    []bool        // who has answered, or failed to
+	until    time.Duration // nobody is waited for any longer; 0: nobody has spoken yet
 }
 
 // opinion is what one sentinel said last.
@@ -43,7 +45,7 @@ const (
 )
 
 func newSentinels(o Sentinel) *sentinels {
-	s := &sentinels{opts: o, opinions: make([]opinion, len(o.Addrs))}
+	s := &sentinels{opts: o, opinions: make([]opinion, len(o.Addrs)), asked: make([]bool, len(o.Addrs))}
 	for range o.Addrs {
 		s.again = append(s.again, make(chan struct{}, 1))
 	}
@@ -169,13 +171,19 @@ func (s *sentinels) ask(ctx context.Context, c redis.Conn) (opinion, error) {
 
 // take counts the opinions again, with the new one.
 func (s *sentinels) take(ctx context.Context, w *Watcher, i int, o opinion) {
+	now := w.opts.Clock()
 	s.mu.Lock()
-	if o.heard || w.opts.Clock()-s.opinions[i].at > opinionFor*s.opts.Poll {
+	s.asked[i] = true
+	if s.until == 0 {
+		s.until = now + w.opts.Dispute
+	}
+	if o.heard || now-s.opinions[i].at > opinionFor*s.opts.Poll {
 		s.opinions[i] = o
 	}
 	r := tally(s.opinions, s.opts.Zones)
+	early := slices.Contains(s.asked, false) && now < s.until // the first to answer may be the one that lies
 	s.mu.Unlock()
-	if len(r.members) > 0 { // when none can be asked the last list stands
+	if len(r.members) > 0 && !early { // when none can be asked the last list stands
 		w.tell(ctx, r)
 	}
 }
