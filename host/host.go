@@ -298,7 +298,9 @@ func (h *Host) learnOne(e cluster.Entry) bool {
 		return false
 	}
 	if group, ok := groupKey(e.Key, "/secret"); ok {
-		h.secrets[group] = string(e.Value)
+		if e.Value != nil { // one that is taken away is still that of the servers that run
+			h.secrets[group] = string(e.Value)
+		}
 		return false
 	}
 	name, ok := strings.CutPrefix(e.Key, cluster.MachinesPrefix)
@@ -375,9 +377,15 @@ func (h *Host) write(ctx context.Context, want cluster.Spec) {
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	want.Secret = cluster.SecretKey(want.Name)
+	h.mu.Lock()
+	secret := h.secrets[want.Name]
+	h.mu.Unlock()
+	if secret == "" {
+		secret = rand.Text() + rand.Text()
+	}
 	value, err := json.Marshal(want)
 	if err == nil {
-		_, err = h.opts.Store.Swap(ctx, want.Secret, []byte(rand.Text()+rand.Text()), 0)
+		_, err = h.opts.Store.Swap(ctx, want.Secret, []byte(secret), 0)
 	}
 	if err == nil || errors.Is(err, cluster.ErrConflict) {
 		_, err = h.opts.Store.Swap(ctx, cluster.SpecKey(want.Name), value, 0)
@@ -499,6 +507,9 @@ func (h *Host) stopForeign(specs map[string]entry[cluster.Spec]) {
 			delete(h.moved, id)
 			continue
 		}
+		if ok && place.Machine == "" || !ok && h.wants(cluster.GroupOf(id)) {
+			continue // the store has lost it, and gets it again
+		}
 		if r := h.running[id]; r != nil {
 			r.cancel()
 		}
@@ -513,12 +524,15 @@ func (h *Host) stopForeign(specs map[string]entry[cluster.Spec]) {
 				h.log.Error("a node that moved away is not forgotten", "node", string(id), "error", err)
 			}
 			where = "placed on " + place.Machine
-		} else if ok {
-			where = "not placed yet"
 		}
 		h.event(cluster.Event{Group: cluster.GroupOf(id), Node: id, Name: "node_moved_away",
 			Message: fmt.Sprintf("%s is %s now: it does not run on %s, and its data directory there is kept until an operator deletes it", id, where, h.opts.Machine.Name)})
 	}
+}
+
+// wants reports whether a group is in this machine's configuration.
+func (h *Host) wants(group string) bool {
+	return slices.ContainsFunc(h.opts.Groups, func(s cluster.Spec) bool { return s.Name == group })
 }
 
 func (h *Host) stopAll(why string) {

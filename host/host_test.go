@@ -184,6 +184,74 @@ func TestTheStoresSpecCountsAndNotTheFiles(t *testing.T) {
 	}
 }
 
+// The store loses everything under running nodes: they go on, and it gets back what it had.
+func TestAStoreThatLosesEverythingStopsNothing(t *testing.T) {
+	s := newStage(t)
+	for i, name := range []string{"m1", "m2", "m3"} {
+		s.run(s.options(name, string(rune('a'+i))))
+	}
+	s.until("all run", func(runs map[string]string) bool { return len(runs) == 3 })
+	s.mu.Lock()
+	before, secret := maps.Clone(s.runs), s.seen["main-001"].Secret
+	s.mu.Unlock()
+	for {
+		entries, _, err := s.store.List(t.Context(), cluster.GroupsPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			_, _ = s.store.Swap(t.Context(), e.Key, nil, e.Revision) // it may be there again already: the next round sees
+		}
+		if s.count("group_created") > 1 {
+			break
+		}
+	}
+	stopped := false
+	s.until("the spec is there again, with every node in its place", func(runs map[string]string) bool {
+		stopped = stopped || !maps.Equal(runs, before)
+		rest(t.Context(), 20*time.Millisecond)
+		entries, _, err := s.store.List(t.Context(), cluster.SpecKey("main"))
+		if err != nil || len(entries) == 0 {
+			s.change(func(*stage) {})
+			return false
+		}
+		var spec cluster.Spec
+		if err := json.Unmarshal(entries[0].Value, &spec); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range spec.Nodes {
+			if n.Machine != before[string(n.ID)] {
+				s.change(func(*stage) {})
+				return false
+			}
+		}
+		return true
+	})
+	if stopped || len(s.twice) > 0 {
+		t.Errorf("nodes were stopped: %v, and run twice: %v", stopped, s.twice)
+	}
+	entries, _, err := s.store.List(t.Context(), cluster.SecretKey("main"))
+	if err != nil || len(entries) != 1 || string(entries[0].Value) != secret {
+		t.Errorf("the secret is another one now: the servers that run have the old one (%v)", err)
+	}
+}
+
+// count is how often an event was told.
+func (s *stage) count(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, e := range s.events {
+		if e.Name == name {
+			n++
+		}
+	}
+	return n
+}
+
 func TestANodeKeepsItsPortOverARestart(t *testing.T) {
 	s := newStage(t)
 	o := s.options("m1", "a")
