@@ -37,7 +37,7 @@ demo: build need-redis ## kill a primary under load and see what clients see; un
 	@bin/understudy demo
 
 tools: ## install what the tests need: redis-server and the clients of other languages
-	@.ci/need redis sentinel php python ruby node
+	@.ci/need redis sentinel php python ruby node zones
 	@[ -d examples/node/node_modules/ioredis ] || npm ci --silent --no-audit --no-fund --prefix examples/node
 
 # The sim and the processes are timed, so what is compiled for them is compiled before.
@@ -45,7 +45,7 @@ test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, 
 	@go build -race ./...
 	@go test -race $(PURE)
 	@go test $(SIM)
-	@go test -race -p 1 $(TIMED) $(E2E)
+	@go test -race -p 1 -timeout 20m $(TIMED) $(E2E)
 
 # Ends with go test, and says nothing after it.
 ci: need-go fmt vet lint modules test ## everything that a change must pass; what .ci/run runs
