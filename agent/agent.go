@@ -47,6 +47,7 @@ type Agent struct {
 	boots      int
 	probing    bool
 	probeAt    time.Duration
+	pulse      pulse
 	settling   settling
 	leadsSince time.Duration
 	changedAt  time.Duration // when redis-server was last changed by us
@@ -304,8 +305,9 @@ func (a *Agent) loop(ctx context.Context, stop, stopped <-chan struct{}) {
 	for {
 		a.observe(ctx)
 		a.step(ctx)
-		due := a.nextWake()
-		timer.Reset(max(0, due-a.opts.Clock()))
+		now := a.opts.Clock()
+		due := max(now, a.nextWake()) // what was due before, this step has made so: nobody was late for it
+		timer.Reset(due - now)
 		select {
 		case msg := <-a.inbox:
 			a.take(ctx, msg)
@@ -325,7 +327,7 @@ func (a *Agent) loop(ctx context.Context, stop, stopped <-chan struct{}) {
 // answer was not read, is not hung. The permit knows no such excuse.
 func (a *Agent) excuse(late time.Duration) {
 	if l := &a.in.Local; late > a.opts.Profile.Probe/2 && l.OKAt > 0 {
-		l.OKAt += late
+		l.OKAt = min(l.OKAt+late, a.opts.Clock())
 	}
 }
 
@@ -347,6 +349,9 @@ func (a *Agent) nextWake() time.Duration {
 	at := a.lastSent + a.opts.Profile.Renew
 	if !a.probing && a.server != nil {
 		at = min(at, a.probeAt)
+	}
+	if a.probing && a.server != nil {
+		at = min(at, a.pulse.at+a.opts.Profile.Probe)
 	}
 	if a.out.Status.Leads && !a.polling {
 		at = min(at, a.pollAt)

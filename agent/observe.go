@@ -42,8 +42,11 @@ type probeMsg struct {
 func (a *Agent) observe(ctx context.Context) {
 	now := a.opts.Clock()
 	if a.server != nil && !a.probing && now >= a.probeAt {
-		a.probing = true
+		a.probing, a.pulse = true, pulse{at: now}
 		a.looks <- a.server // it holds one, and one is under way at a time
+	}
+	if a.probing && a.server != nil && now >= a.pulse.at+a.opts.Profile.Probe {
+		a.feelPulse(now)
 	}
 	if now >= a.lost.readAt {
 		a.lost.readAt = now + lostEvery
@@ -71,6 +74,32 @@ func (a *Agent) lookWhenTold(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// pulse is what was seen of a server's process while a look at it has no answer.
+type pulse struct {
+	at    time.Duration // of the newest reading, or when the look began
+	count time.Duration // redis.Pulse; 0: not read yet
+}
+
+// pulseShare: a server is busy that ran, or waited for a processor, for a fifth of the time. It would be all
+// of it, but the kernel counts a wait when it is over, and one that hangs does nothing at all.
+const pulseShare = 5
+
+// feelPulse tells a server that is busy with one long command from one that hangs, while a look has no
+// answer. Redis says -BUSY after five seconds only, and of scripts only; a server that is stopped, or waits for
+// its disk, says nothing either. But a busy one takes all the processor that it gets. How long it
+// may go on so is the machine's to decide.
+func (a *Agent) feelPulse(now time.Duration) {
+	count, err := redis.Pulse(a.server.PID())
+	if err != nil {
+		count = 0 // it runs elsewhere, or the kernel does not tell: it hangs
+	}
+	before := a.pulse
+	a.pulse = pulse{at: now, count: count}
+	if before.count > 0 && (count-before.count)*pulseShare > now-before.at {
+		a.in.Local.OKAt, a.in.Local.Busy = now, true
 	}
 }
 
@@ -108,12 +137,13 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 	if m.server != a.server || a.server == nil {
 		return
 	}
+	okAt := max(l.OKAt, m.sent) // its pulse may have shown it alive since this was asked
 	switch {
 	case errors.Is(m.err, redis.ErrLoading):
-		l.OKAt, l.At, l.Loading, l.Busy = m.sent, m.sent, true, false
+		l.OKAt, l.At, l.Loading, l.Busy = okAt, m.sent, true, false
 		return
 	case errors.Is(m.err, redis.ErrBusy):
-		l.OKAt, l.Busy = m.sent, true
+		l.OKAt, l.Busy = okAt, true
 		return
 	case m.err != nil:
 		if l.OKAt == 0 {
@@ -122,7 +152,7 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 		return
 	}
 	r := m.rep
-	l.OKAt, l.At, l.Busy, l.Loading = m.sent, m.sent, false, r.Loading
+	l.OKAt, l.At, l.Busy, l.Loading = okAt, m.sent, false, r.Loading
 	a.end.moved = a.end.moved || r.Role == cluster.RolePrimary || r.LinkUp || r.SyncInProgress
 	l.Role, l.LinkUp, l.Syncing, l.ReadOnly = r.Role, r.LinkUp, r.SyncInProgress, r.ReadOnly
 	l.Position, l.Prev = a.end.known(r.Position, r.Prev)

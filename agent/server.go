@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"strconv"
 	"time"
@@ -64,7 +63,7 @@ func (a *Agent) start(context.Context) (startedMsg, error) {
 	}
 	s, err := redis.Start(redis.ServerOptions{
 		Binary: a.opts.Binary, Dir: a.disk.redisDir(), Host: a.opts.Host, Port: port, Socket: a.socket(),
-		ReplicaOf: a.hole.Addr(), Secret: a.opts.Secret, Config: a.config(), Guarded: a.opts.Fencer != nil, Logger: a.log,
+		ReplicaOf: a.hole.Addr(), Secret: a.opts.Secret, Config: a.opts.Config, Guarded: a.opts.Fencer != nil, Logger: a.log,
 	})
 	if err != nil {
 		return startedMsg{}, err
@@ -77,20 +76,6 @@ func (a *Agent) start(context.Context) (startedMsg, error) {
 	return m, nil
 }
 
-// busyAfter is how long a script may run before redis-server must say so. Until then it answers nothing, and
-// a server that answers nothing is taken for hung: so it is well before that. Redis's own five seconds
-// would make a failover of each script that runs for longer than a hang is allowed to last.
-func (a *Agent) busyAfter() time.Duration {
-	return a.opts.Profile.Probe * time.Duration(a.opts.Profile.Misses) * 2 / 3
-}
-
-// config is what the user wants of redis-server, and what depends on the profile.
-func (a *Agent) config() map[string]string {
-	c := map[string]string{"busy-reply-threshold": strconv.FormatInt(a.busyAfter().Milliseconds(), 10)}
-	maps.Copy(c, a.opts.Config)
-	return c
-}
-
 // adopt takes a server over that somebody else has started. What its data set is worth after a restart is
 // not known: nobody has looked at its disk.
 func (a *Agent) adopt(ctx context.Context) (startedMsg, error) {
@@ -98,7 +83,7 @@ func (a *Agent) adopt(ctx context.Context) (startedMsg, error) {
 		return startedMsg{}, err
 	}
 	o := *a.opts.Adopt
-	o.BlackHole, o.Logger, o.BusyAfter = a.hole.Addr(), a.log, a.busyAfter()
+	o.BlackHole, o.Logger = a.hole.Addr(), a.log
 	s, err := redis.Adopt(ctx, o)
 	if err != nil {
 		return startedMsg{}, err

@@ -36,9 +36,6 @@ type AdoptOptions struct {
 	User, Password string
 	// BlackHole is where a server follows nobody: HOST:PORT.
 	BlackHole string
-	// BusyAfter is how long a script may run before the server says that it is busy with one, instead of
-	// nothing; 0 leaves the server's own setting.
-	BusyAfter time.Duration
 	Logger    *slog.Logger
 
 	elsewhere bool // tests: as if it were on another machine
@@ -153,9 +150,6 @@ func (a *Adopted) prepare(ctx context.Context, c *Control) error {
 	}
 	set := []any{"SET", "replica-read-only", "yes", "repl-diskless-sync-delay", "0", "repl-timeout", "10", "repl-ping-replica-period", pingPeriod,
 		"repl-backlog-size", "64mb", "repl-backlog-ttl", "0", "client-output-buffer-limit", "replica 1gb 0 0", "min-replicas-to-write", "0"}
-	if a.opts.BusyAfter > 0 {
-		set = append(set, "busy-reply-threshold", a.opts.BusyAfter.Milliseconds())
-	}
 	if a.opts.Password != "" {
 		set = append(set, "masterauth", a.opts.Password, "masteruser", a.opts.User)
 		a.reader = cluster.Access{User: ReaderUser, Password: rand.Text()}
