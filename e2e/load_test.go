@@ -30,6 +30,7 @@ const (
 type load struct {
 	t       *testing.T
 	at      place
+	first   int           // the number of its first client
 	pace    time.Duration // between two operations of a client
 	workers []*worker
 	running sync.WaitGroup
@@ -84,10 +85,9 @@ func startLoadAt(t *testing.T, at place, steps []func(*worker)) *load {
 func startLoadPaced(t *testing.T, at place, pace time.Duration, steps []func(*worker)) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{t: t, at: at, pace: pace, stop: cancel}
-	first := int(loads.Add(1)) * 1000
+	l := &load{t: t, at: at, pace: pace, stop: cancel, first: int(loads.Add(1)) * 1000}
 	for i, step := range steps {
-		w := &worker{load: l, id: first + i, visitor: i % visitors, c: at.client(t), ctx: ctx}
+		w := &worker{load: l, id: l.first + i, visitor: i % visitors, c: at.client(t), ctx: ctx}
 		l.workers = append(l.workers, w)
 		l.running.Go(func() { w.run(step) })
 	}
@@ -129,7 +129,7 @@ func (w *worker) visit() {
 
 // session is a key that only the clients of this load use.
 func (w *worker) session(visitor int, number uint64) string {
-	return fmt.Sprintf("session:%d:%d:%d", w.workers[0].id, visitor, number)
+	return fmt.Sprintf("session:%d:%d:%d", w.first, visitor, number)
 }
 
 // share writes and reads registers that two clients share; each lasts for some dozens of operations,
@@ -144,7 +144,7 @@ func (w *worker) share() {
 }
 
 func (w *worker) count() {
-	key := fmt.Sprintf("counter:%d:%d", w.workers[0].id, w.seq%loadCounters)
+	key := fmt.Sprintf("counter:%d:%d", w.first, w.seq%loadCounters)
 	w.do(history.Op{Kind: history.Incr, Key: key}, func(context.Context) (string, error) {
 		n, err := w.c.Incr(background, key).Result()
 		return strconv.FormatInt(n, 10), err
