@@ -327,7 +327,7 @@ func (m *Machine) reports() map[cluster.NodeID]Report {
 func (m *Machine) report() Report {
 	l := m.in.Local
 	r := Report{
-		Node: m.cfg.Self.Node, Boot: l.Boot, Seen: max(m.lead.Epoch, l.Seen), Revoked: m.revokedForGood(),
+		Node: m.cfg.Self.Node, Boot: l.Boot, Zone: m.cfg.Self.Zone, Seen: max(m.lead.Epoch, l.Seen), Revoked: m.revokedForGood(),
 		Position: l.Position, Prev: l.Prev, Ready: l.LinkUp && !l.Syncing, Last: l.Last, ReadOnly: l.ReadOnly,
 	}
 	if l.At <= m.redisAt && m.election.own.Kind == ActRevoke && m.revoked == m.election.epoch {

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"understudy/cluster"
@@ -95,6 +96,7 @@ func classOf(k ActionKind) class {
 
 // New returns a Machine that follows nobody and holds nothing.
 func New(cfg Config) *Machine {
+	cfg.Nodes = slices.Clone(cfg.Nodes)
 	return &Machine{cfg: cfg, pending: map[class]Action{}, answered: map[string]Reply{}}
 }
 
@@ -102,6 +104,7 @@ func New(cfg Config) *Machine {
 // input and at Output.WakeAt.
 func (m *Machine) Step(in Input) Output {
 	m.in, m.out = in, Output{WakeAt: in.Now + m.cfg.Profile.TTL}
+	m.learnZones()
 	m.absorbStore()
 	for _, r := range in.Results {
 		m.absorbResult(r)
@@ -112,6 +115,16 @@ func (m *Machine) Step(in Input) Output {
 	m.decide()
 	m.publish()
 	return m.out
+}
+
+// learnZones takes each node's own word for where it runs: it may not have been placed yet when this one
+// was started, or have been moved since.
+func (m *Machine) learnZones() {
+	for i, n := range m.cfg.Nodes {
+		if zone := m.in.Peers[n.Node].Zone; zone != "" {
+			m.cfg.Nodes[i].Zone = zone
+		}
+	}
 }
 
 // decide runs the current mode. A mode that changes into another one lets that one run at once, so

@@ -106,6 +106,7 @@ type Report struct {
 	Node     cluster.NodeID   `json:"node"`
 	At       time.Duration    `json:"-"` // when the question was sent, by the asker's clock
 	Boot     string           `json:"boot"`
+	Zone     string           `json:"zone,omitempty"` // where it runs
 	Seen     cluster.Epoch    `json:"seen"`
 	Revoked  cluster.Epoch    `json:"revoked"` // it never again follows a holder of this epoch or a lower one
 	Fit      bool             `json:"fit"`     // its log is whole and it could be promoted now
