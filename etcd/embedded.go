@@ -199,7 +199,9 @@ func config(o EmbedOptions) *embed.Config {
 	c.TickMs, c.ElectionMs = 100, 500
 	c.QuotaBackendBytes = quota
 	c.AutoCompactionMode, c.AutoCompactionRetention = "periodic", "5m"
-	c.SnapshotCount = 10000
+	// The log of the newest entries stays in memory, and each renewal of a lead is one, of some kilobytes: by
+	// default 15,000 of them. A member that is further behind takes the database, which is small.
+	c.SnapshotCount, c.SnapshotCatchUpEntries = 1000, 500
 	// A write is safe once the log has it (fsync); the database may follow later and in larger
 	// steps, which halves the number of fsyncs.
 	c.BackendBatchInterval = time.Second
