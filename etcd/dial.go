@@ -36,7 +36,8 @@ const (
 	idleProbes    = 2
 	// lastPause is the longest pause between two tries to connect.
 	lastPause = time.Second
-	// pingEvery is the shortest that gRPC allows; the socket's own probes are faster.
+	// pingEvery is the shortest that gRPC allows; the socket's own probes are faster. Only with a call under way:
+	// a server takes a ping without one for abuse, and ends the connection after a few.
 	pingEvery = 10 * time.Second
 )
 
@@ -98,7 +99,7 @@ func dialOne(text string, o DialOptions) (*clientv3.Client, error) {
 	c, err := clientv3.New(clientv3.Config{
 		// The connection is made by connect, TLS included; gRPC need not know.
 		Endpoints: []string{"http://" + place}, DialTimeout: dialWithin, Token: token,
-		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: unackedWithin, PermitWithoutStream: true,
+		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: unackedWithin,
 		Logger: zap.NewNop(), MaxUnaryRetries: 2, BackoffWaitBetween: 10 * time.Millisecond,
 		DialOptions: []grpc.DialOption{
 			grpc.WithContextDialer(connect), grpc.WithStatsHandler(sendings{}), grpc.WithNoProxy(),
