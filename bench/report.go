@@ -155,7 +155,7 @@ p99 is by nearest rank: of fewer than 100 events it is the largest.`)
 	r.printWaterfall(w, "crash")
 	r.printWaterfall(w, "hang")
 	explainSteps(w, r.Floor)
-	r.printPhases(w)
+	printPhases(w, faults, func(fault string) []event { return r.eventsOf(fault, "understudy") })
 }
 
 func (r *report) printPeer(w io.Writer, fault, peer string) {
@@ -185,14 +185,15 @@ func sumOf(some []event) judged {
 	return sum
 }
 
-// printPhases shows the phases that the group itself keeps with each change of primary.
-func (r *report) printPhases(w io.Writer) {
+// printPhases shows the phases that the group itself keeps with each change of primary. A row is named
+// by what its events have in common.
+func printPhases(w io.Writer, rows []string, events func(row string) []event) {
 	fmt.Fprintln(w, "\nPHASES, as the group's own history has them (phases_ms), p50 and p99 in ms")
 	t := table(w)
-	fmt.Fprintln(t, "fault\tn\tdetect\tfence\tpause\telect\tpromote\troute")
-	for _, fault := range faults {
-		some := r.eventsOf(fault, "understudy")
-		fmt.Fprintf(t, "%s\t%d", fault, len(some))
+	fmt.Fprintln(t, "\tn\tdetect\tfence\tpause\telect\tpromote\troute")
+	for _, row := range rows {
+		some := events(row)
+		fmt.Fprintf(t, "%s\t%d", row, len(some))
 		for _, phase := range []string{"detect", "fence", "pause", "elect", "promote", "route"} {
 			var values []float64
 			for _, e := range some {

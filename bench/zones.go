@@ -313,7 +313,9 @@ func (r *report) printZones(w io.Writer) {
 			fmt.Fprintf(w, "%s: after the cuts and their ends %d partial and %d full resyncs: %.0f %% partial\n", peer, c.Partial[peer], c.Full[peer], 100*float64(c.Partial[peer])/float64(n))
 		}
 	}
-	fmt.Fprintln(w, `Both sides run in three namespaces that a bridge joins: an agent with a store member, a redis-server and a proxy in
+	printPhases(w, []string{cutSync, cutAsync}, func(peer string) []event { return pick(c.Events, "cut", peer) })
+	fmt.Fprintln(w, `detect: from the last renewal that the new primary saw until it took the lead for vacant.
+Both sides run in three namespaces that a bridge joins: an agent with a store member, a redis-server and a proxy in
 each; or a redis-server and a sentinel in each. A cut drops every frame of the zone and tells nobody. The clients of
 Understudy use the proxy of their own zone; those of Sentinel are go-redis' failover client. Lost: acked outside the
 cut, and absent afterwards.`)
