@@ -299,7 +299,7 @@ func (m *Machine) deposed() bool {
 		m.event("primary_hung", fmt.Sprintf("no answer for %v", m.in.Now-l.OKAt))
 		m.startFence("redis-server hangs")
 	case m.busyTooLong():
-		m.event("primary_hung", fmt.Sprintf("busy with a script since %v", m.in.Now-m.busyAt))
+		m.event("primary_hung", fmt.Sprintf("busy with a script since %v", m.in.Now-max(m.busyAt, m.leading.since)))
 		m.startFence("redis-server is busy with a script")
 	case m.writeUntil > 0 && l.At > m.redisAt && l.Role == cluster.RoleReplica:
 		m.startFence("redis-server was demoted from outside")
@@ -318,8 +318,9 @@ func (m *Machine) busyTooLong() bool {
 		m.busyAt = m.in.Now
 		return false
 	}
-	m.wake(m.busyAt + m.cfg.Profile.TTL)
-	return m.in.Now-m.busyAt >= m.cfg.Profile.TTL
+	since := max(m.busyAt, m.leading.since) // what was before this lead is not counted
+	m.wake(since + m.cfg.Profile.TTL)
+	return m.in.Now-since >= m.cfg.Profile.TTL
 }
 
 // log is the replication id of the newest recorded log.
