@@ -58,6 +58,7 @@ type Machine struct {
 	startAfter time.Duration // back-off between two starts of a server that will not live
 	starts     int
 	runningAt  time.Duration
+	ran        bool // a redis-server has run under this Machine
 	stopping   bool // the process is about to end: start nothing, claim nothing
 
 	election election
@@ -294,6 +295,7 @@ func (m *Machine) asked(a Action, r Result) {
 func (m *Machine) keepRunning() {
 	l := m.in.Local
 	if l.Process == ProcessRunning {
+		m.ran = true
 		if m.runningAt == 0 {
 			m.runningAt = m.in.Now
 		}
@@ -391,8 +393,12 @@ func (m *Machine) holdsWithoutServing() {
 		m.takeOver()
 		return
 	}
-	// A run of this node that is over held it. Its redis-server is ours to fence: it is dead, or
-	// runs as a replica of nobody since we started it.
+	// A run of this node that is over held it. Its redis-server is ours to fence, and is fenced once one runs
+	// as a replica of nobody that we have started or taken over. Before, one that has outlived its agent may
+	// still write, while proxies have their permits from then.
+	if !m.ran {
+		return
+	}
 	if l.Process == ProcessRunning && l.Role == cluster.RolePrimary {
 		m.do(Action{Kind: ActRevoke, Epoch: m.lead.Epoch})
 		return

@@ -177,6 +177,10 @@ func (a *agent) start(action failover.Action) {
 	if !a.alive {
 		return
 	}
+	if p := a.n.proc; a.w.sched.Adopted && p != nil && p.alive {
+		a.adopt(action, p)
+		return
+	}
 	d := a.n.disk
 	p := a.n.boot()
 	a.proc = p
@@ -188,6 +192,9 @@ func (a *agent) start(action failover.Action) {
 			Revoked: a.in.Local.Revoked, Kept: a.in.Local.Kept, Last: a.last,
 			Intact: d.held && !d.short, Short: d.held && d.short,
 		}
+		if a.w.sched.Adopted { // nobody has looked at its disk
+			a.in.Local.Intact, a.in.Local.Short = false, false
+		}
 		if a.w.wrong(failover.MutationIntactIsData) {
 			a.in.Local.Intact, a.in.Local.Short = d.exists, false
 		}
@@ -195,6 +202,39 @@ func (a *agent) start(action failover.Action) {
 			a.exited(p, "died at once")
 		}
 		a.result(action, failover.Result{})
+	})
+}
+
+// adopt takes over a redis-server that runs already: it is demoted before anybody is told of it.
+func (a *agent) adopt(action failover.Action, p *proc) {
+	ended := false
+	a.w.at(&a.actor, a.w.now+a.callTimeout(), func() {
+		if !ended {
+			ended = true
+			a.end(action, failover.Result{Outcome: failover.OutcomeFailed, Detail: "redis-server does not answer"})
+		}
+	})
+	a.w.at(&p.actor, a.w.now, func() {
+		if ended || !p.alive || p.loading > a.w.now || p.busy > a.w.now {
+			return
+		}
+		ended = true
+		p.follow(-1)
+		p.resume()
+		p.fence(0)
+		a.post(func() {
+			a.proc, a.fencedAt, a.probing, a.probeAt = p, 0, false, 0
+			a.probeNo++
+			l := a.in.Local
+			a.in.Local = failover.Local{
+				Process: failover.ProcessRunning, Seen: l.Seen, Role: cluster.RoleReplica, Boot: p.boot,
+				Revoked: l.Revoked, Kept: l.Kept, Last: a.last,
+			}
+			if !p.alive {
+				a.exited(p, "died at once")
+			}
+			a.result(action, failover.Result{})
+		})
 	})
 }
 

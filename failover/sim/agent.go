@@ -138,6 +138,9 @@ func (n *node) crash(why string, power bool) {
 	n.w.tracef("node %d: the agent dies: %s", n.index, why)
 	a.alive = false
 	n.died = true
+	if n.w.sched.Adopted && !power && !n.w.wrong(failover.MutationRedisOutlives) {
+		return // whoever runs redis-server lets it run; at its permit's deadline the fencer kills it
+	}
 	if p := a.proc; p != nil {
 		if n.w.wrong(failover.MutationRedisOutlives) && !power {
 			p.fence(0)

@@ -135,6 +135,14 @@ func (w *world) stuck() {
 		w.tracef("no primary: right, since data was destroyed")
 		return
 	}
+	restarted := 0
+	for _, n := range w.nodes {
+		restarted += boolInt(len(n.procs) > 1)
+	}
+	if r := w.store.lead.Rule; w.sched.Adopted && (restarted > 1 || restarted == 1 && r.W == 0) && w.store.lead.State == cluster.LeadReleased {
+		w.tracef("no primary: right, since what the data sets are worth that were read again is not known")
+		return
+	}
 	l := w.store.lead
 	reasons := ""
 	for _, n := range w.nodes {

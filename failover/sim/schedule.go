@@ -25,6 +25,7 @@ type Schedule struct {
 	Durability   cluster.Durability
 	Refuse       bool          // on_lost_quorum
 	Home         string        // the zone where the primary belongs; ""
+	Adopted      bool          // redis-servers are somebody else's: they live on when their agent dies
 	OneClock     bool          // all in one process tree: one clock, statuses are pushed
 	Committed    bool          // every read waits for a commit
 	Readers      bool          // every second client only reads, and all of the second proxy
@@ -69,6 +70,7 @@ func NewSchedule(seed uint64, m failover.Mutation) Schedule {
 	if r.IntN(8) == 0 {
 		s.Home = zoneName(r.IntN(3))
 	}
+	s.Adopted = rand.New(rand.NewPCG(seed, 4)).IntN(8) == 0
 	s.Committed = r.IntN(2) == 0
 	if r.IntN(2) == 0 {
 		s.drawSwarm(r, 1+r.IntN(7))
@@ -238,7 +240,7 @@ func (s *Schedule) head() []field {
 	return []field{
 		number("seed", &s.Seed), count("nodes", &s.Nodes), count("proxies", &s.Proxies), count("clients", &s.Clients),
 		count("members", &s.Members), word("durability", (*string)(&s.Durability)), flag("refuse", &s.Refuse), word("home", &s.Home),
-		flag("oneclock", &s.OneClock), flag("committed", &s.Committed), flag("readers", &s.Readers), flag("badclocks", &s.BadClocks),
+		flag("adopted", &s.Adopted), flag("oneclock", &s.OneClock), flag("committed", &s.Committed), flag("readers", &s.Readers), flag("badclocks", &s.BadClocks),
 		flag("extreme", &s.Extreme), flag("shortbacklog", &s.ShortBacklog), duration("hold", &s.Hold), duration("think", &s.Think),
 		duration("length", &s.Length), mutation("mutation", &s.Mutation),
 	}
