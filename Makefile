@@ -80,7 +80,7 @@ soak: need-go ## SWITCHOVERS (1,000) and CRASHES (300) in a row under load: loss
 
 figures: need-go ## all figures of docs/failover-times.md but the soak's, p99 over 50; about 45 minutes, root for the zones
 	@.ci/need redis sentinel
-	@go run ./bench -rounds 50 -peer-every 5 -docs docs/failover-times.md $(BENCHFLAGS) failover sizes alarms zones
+	@go run ./bench -rounds 50 -peer-every 5 -docs docs/failover-times.md $(BENCHFLAGS) failover loss sizes zones alarms
 	@go run ./bench -docs docs/failover-times.md $(BENCHFLAGS) idle throughput
 
 fuzz: need-go ## every fuzz target for FUZZTIME (20s)

@@ -376,3 +376,17 @@ func TestNetworkCutsAZoneOffAndJoinsItAgain(t *testing.T) {
 		t.Errorf("the thread is in namespace %s after it was in a zone, and came from %s", after, before)
 	}
 }
+
+func TestLostBytesAreThoseOfTheLog(t *testing.T) {
+	if got, want := inLog("SET", "w:0:12", "abc"), len("*3\r\n$3\r\nSET\r\n$6\r\nw:0:12\r\n$3\r\nabc\r\n"); got != want {
+		t.Errorf("%d bytes, want %d", got, want)
+	}
+	ops := []history.Op{
+		{Kind: history.Set, Key: "there", Value: "v", Outcome: history.OK},
+		{Kind: history.Set, Key: "gone", Value: "v", Outcome: history.OK},
+		{Kind: history.Set, Key: "refused", Value: "v", Outcome: history.Error},
+	}
+	if got, want := lostBytes(ops, history.Data{Registers: map[string]string{"there": "v"}}), int64(inLog("SET", "gone", "v")); got != want {
+		t.Errorf("%d bytes lost, want %d", got, want)
+	}
+}

@@ -110,13 +110,15 @@ func (w *writer) failed(err error) {
 
 // judged is what one fault did to the writers.
 type judged struct {
-	Acked   int     `json:"acked"`
-	Lost    int     `json:"lost"`
-	Errors  int     `json:"errors"`
-	Unknown int     `json:"unknown"`
-	GapMs   float64 `json:"gap_ms"`   // the longest time without an acked write, from the fault on
-	QuietMs float64 `json:"quiet_ms"` // the same before the fault: what the machine does by itself
-	Error   string  `json:"error,omitempty"`
+	Acked int `json:"acked"`
+	Lost  int `json:"lost"`
+	// LostBytes is what the lost writes take in the log.
+	LostBytes int64   `json:"lost_bytes"`
+	Errors    int     `json:"errors"`
+	Unknown   int     `json:"unknown"`
+	GapMs     float64 `json:"gap_ms"`   // the longest time without an acked write, from the fault on
+	QuietMs   float64 `json:"quiet_ms"` // the same before the fault: what the machine does by itself
+	Error     string  `json:"error,omitempty"`
 }
 
 // judge compares the ledger with the data that a client of the primary of now sees. The load must have
@@ -140,7 +142,7 @@ func (l *load) judge(ctx context.Context, survivor *redis.Client) (judged, error
 		return j, err
 	}
 	v := history.Check(&all, data)
-	j.Acked, j.Lost = v.Acked, v.Lost
+	j.Acked, j.Lost, j.LostBytes = v.Acked, v.Lost, lostBytes(all.Ops, data)
 	if v.Duplicated+v.Phantoms > 0 {
 		return j, fmt.Errorf("the ledger does not fit the data: %v", v.Examples)
 	}

@@ -57,6 +57,7 @@ func allParts() []part {
 		{"idle", "what a group costs that nobody uses", true, 30 * time.Second, (*bench).measureIdle, (*report).printIdle},
 		{"failover", "crash, hang and switchover beside Redis Sentinel, and where the time goes", true, 130 * time.Second, (*bench).measureFailovers, (*report).printFailovers},
 		{"throughput", "what the proxy costs beside a direct connection", true, 70 * time.Second, (*bench).measureThroughput, (*report).printThroughput},
+		{"loss", "what crashes of an async primary lose, beside what the group says", false, 3 * time.Minute, (*bench).measureLoss, (*report).printLoss},
 		{"soak", "switchovers and crashes in a row under load: losses, resyncs, growth", false, time.Hour, (*bench).measureSoak, (*report).printSoak},
 		{"sizes", "changes of primary and full syncs with data sets of up to 1 GB", false, 5 * time.Minute, (*bench).measureSizes, (*report).printSizes},
 		{"zones", "the primary's zone cut off, clients outside, beside Redis Sentinel; needs root", false, 5 * time.Minute, (*bench).measureZones, (*report).printZones},

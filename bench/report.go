@@ -30,6 +30,7 @@ type report struct {
 	Sizes    []size     `json:"sizes,omitempty"`
 	Alarms   *alarms    `json:"false_alarms,omitempty"`
 	Cuts     *cuts      `json:"zones,omitempty"`
+	Losses   []loss     `json:"async_losses,omitempty"`
 }
 
 // machine is what the figures hold for.
