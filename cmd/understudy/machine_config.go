@@ -59,7 +59,7 @@ type storeConfig struct {
 	Heartbeat time.Duration           `yaml:"heartbeat,omitempty"`
 	Election  time.Duration           `yaml:"election,omitempty"`
 
-	Endpoints    []string  `yaml:"endpoints,omitempty"`
+	Endpoints    addrList  `yaml:"endpoints,omitempty"`
 	User         string    `yaml:"user,omitempty"`
 	PasswordFile string    `yaml:"password_file,omitempty"`
 	TLS          tlsConfig `yaml:"tls,omitempty"` // of an external etcd that has an authority of its own

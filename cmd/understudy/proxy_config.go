@@ -48,7 +48,7 @@ func (l listenConfig) addrs() []addr {
 
 // endpointConfig says where an existing store is.
 type endpointConfig struct {
-	Endpoints    []string  `yaml:"endpoints"`
+	Endpoints    addrList  `yaml:"endpoints"`
 	User         string    `yaml:"user,omitempty"`
 	PasswordFile string    `yaml:"password_file,omitempty"`
 	TLS          tlsConfig `yaml:"tls,omitempty"` // of an external etcd that has an authority of its own
