@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -430,4 +431,123 @@ func TestProxyIsNeverToldThatALostWriteIsKept(t *testing.T) {
 	if got := gate.Fate(c.now, failover.Receipt{Epoch: 2, ReplID: "Y", Offset: 90}); got != failover.FateCarried {
 		t.Errorf("a write that the file has has fate %d", got)
 	}
+}
+
+// TestAnythingNodesMaySay has nodes say anything at all, then heals the group: whatever was said, there is one
+// primary an epoch, epochs grow, nothing is permitted for longer than an answer permits, and in the end the
+// healed group's primary is the one.
+func TestAnythingNodesMaySay(t *testing.T) {
+	for seed := range uint64(2000) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		ids := []cluster.NodeID{"a", "b", "c", "d"}
+		c := newCourt(t, rng.IntN(2) == 0, ids...)
+		for range 60 {
+			c.anything(rng, ids)
+		}
+		c.healed(rng, ids, 150)
+		if c.leader() != "b" {
+			t.Errorf("seed %d: %q leads the healed group in epoch %d, not b", seed, c.leader(), c.epoch)
+		}
+		c.checkSaid(fmt.Sprintf("seed %d", seed))
+		if t.Failed() {
+			for _, e := range c.events {
+				t.Log(e.Epoch, e.Name, e.Message)
+			}
+			return
+		}
+	}
+}
+
+// anything is one thing that may be said, or happen.
+func (c *court) anything(rng *rand.Rand, ids []cluster.NodeID) {
+	id := ids[rng.IntN(len(ids))]
+	replid := func() string { return string("UVWXYZ"[rng.IntN(6)]) }
+	run := fmt.Sprintf("r%s%d", id, rng.IntN(2))
+	switch rng.IntN(10) {
+	case 0:
+		c.fails(id)
+	case 1:
+		c.pass(time.Duration(rng.IntN(1500)) * ms)
+	case 2:
+		r := roster{}
+		for _, m := range ids {
+			if rng.IntN(5) > 0 {
+				r.members = append(r.members, member{id: m, addr: string(m) + ":1", named: rng.IntN(3) == 0, doubtful: rng.IntN(6) == 0})
+			}
+		}
+		c.list(c.now, r)
+		c.take()
+	case 3:
+		c.handOver(c.now, handover{[]cluster.NodeID{"", id}[rng.IntN(2)]})
+		c.take()
+	case 4, 5, 6:
+		w := primaryWord(run, replid(), rng.Int64N(100), "", 0, rng.IntN(3))
+		if rng.IntN(2) == 0 {
+			w.prev = cluster.Position{ReplID: replid(), Offset: rng.Int64N(100)}
+		}
+		c.says(id, w)
+	default:
+		w := replicaWord(run, replid(), rng.Int64N(100))
+		w.linkUp = rng.IntN(4) > 0
+		c.says(id, w)
+	}
+	c.pass(time.Duration(rng.IntN(120)) * ms)
+}
+
+// healed has b be the primary whom all others follow, whom every source names.
+func (c *court) healed(rng *rand.Rand, ids []cluster.NodeID, rounds int) {
+	c.members(false, "b", ids...)
+	for i := range rounds {
+		for _, id := range ids {
+			if id == "b" {
+				c.says(id, primaryWord("final", "F", int64(200+i), "X", 199, 3))
+			} else {
+				c.says(id, replicaWord("final"+string(id), "F", int64(200+i)))
+			}
+			c.pass(time.Duration(rng.IntN(40)) * ms)
+		}
+	}
+}
+
+// checkSaid looks at all that was ever said.
+func (c *court) checkSaid(name string) {
+	leaders, newest := map[cluster.Epoch]cluster.NodeID{}, map[cluster.NodeID]said{}
+	for _, s := range c.all {
+		x := s.status
+		if was, ok := newest[x.Node]; ok && (s.at < was.at || x.Epoch < was.status.Epoch) {
+			c.t.Errorf("%s: what is said of %s goes back: %v in epoch %d, then %v in %d", name, x.Node, was.at, was.status.Epoch, s.at, x.Epoch)
+		}
+		newest[x.Node] = s
+		if x.Permit > c.opts.Lease || x.Permit > 0 && !x.Leads {
+			c.t.Errorf("%s: a permit of %v for %+v", name, x.Permit, x)
+		}
+		if !x.Leads {
+			continue
+		}
+		if was := leaders[x.Epoch]; was != "" && was != x.Node {
+			c.t.Errorf("%s: %s and %s lead in epoch %d", name, was, x.Node, x.Epoch)
+		}
+		leaders[x.Epoch] = x.Node
+	}
+}
+
+func TestDeposedPrimaryIsNoNewDispute(t *testing.T) {
+	c := steady(t, false)
+	c.fails("a")
+	b := primaryWord("rb", "Y", 101, "X", 100, 1)
+	c.says("b", b)
+	c.says("c", replicaWord("rc", "Y", 101))
+	c.expect("b", 2)
+	c.says("c", primaryWord("rc", "Z", 102, "Y", 101, 0))
+	c.members(false, "c", "a", "b", "c")
+	c.says("c", primaryWord("rc", "Z", 102, "Y", 101, 0))
+	c.expect("c", 3)
+	c.says("b", b) // it has not been told yet
+	c.expect("c", 3)
+}
+
+func TestProcessThatTookItsLogsNameFromAFileIsAnother(t *testing.T) {
+	c := steady(t, true)
+	c.says("a", primaryWord("ra2", "X", 90, "", 0, 0))
+	c.expect("a", 2)
 }
