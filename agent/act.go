@@ -109,7 +109,10 @@ func (a *Agent) promote(ctx context.Context, c *redis.Control, d doing, m *resul
 		return err
 	}
 	whole := rep.AppendOnly && !rep.Rewriting
-	a.goDo(func() { // nobody waits for it: it costs a restart its ease, not this promotion
+	noted := make(chan struct{})
+	a.noted.Store(&noted)
+	a.goDo(func() { // beside the next step; swap waits for it before others may rely on this promotion
+		defer close(noted)
 		if err := a.runs.promoted(changes, whole); err != nil {
 			a.log.Warn("the next start will take the data set for less than it is worth", "error", err)
 		}
@@ -171,6 +174,15 @@ func (a *Agent) swap(ctx, life context.Context, action failover.Action, r *failo
 	value, err := json.Marshal(action.Lead)
 	if err != nil {
 		return err
+	}
+	if noted := a.noted.Load(); action.Lead.Promoted && noted != nil {
+		// Once the record says who was promoted, only that node's log is the newest. If every process ends
+		// now, its note must say that its disk has it, or nobody's log would do at the next start.
+		select {
+		case <-*noted:
+		case <-ctx.Done():
+			return fmt.Errorf("note the promotion: %w", ctx.Err())
+		}
 	}
 	r.Revision, err = a.opts.Store.Swap(ctx, cluster.LeadKey(a.opts.Group), value, action.Revision)
 	switch {

@@ -67,6 +67,7 @@ type Agent struct {
 
 	timeline timeline
 
+	noted  atomic.Pointer[chan struct{}] // closed when the newest promotion's note is written
 	view   atomic.Pointer[view]
 	viewMu sync.Mutex
 	newer  chan struct{} // closed and replaced when view changes
