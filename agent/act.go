@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"understudy/cluster"
@@ -308,8 +306,6 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
-
-func (a *Agent) addr() string { return net.JoinHostPort(a.opts.Host, strconv.Itoa(a.port)) }
 
 func (a *Agent) socket() string { return a.opts.Socket }
 

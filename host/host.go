@@ -38,7 +38,6 @@ type Host struct {
 	secrets  map[string]string
 	news     chan struct{} // has room for one: something above changed
 	heldAt   time.Duration // when the newest acknowledged renewal of our record was sent
-	seq      uint64
 }
 
 // entry is a record and its revision.
