@@ -326,3 +326,46 @@ func library(importPath string) string {
 	}
 	return best
 }
+
+// The page of the hardest cases names a script and a test for each: they must be there.
+func TestHardestCasesNameWhatIsThere(t *testing.T) {
+	page, err := os.ReadFile("docs/hardest-cases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && s.test {
+				there[f.Name.Name] = true
+			}
+		}
+	}
+	scripts, err := filepath.Glob("failover/testdata/machine/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scripts {
+		there[strings.TrimSuffix(filepath.Base(s), ".txt")] = true
+	}
+	cases := 0
+	for line := range strings.Lines(string(page)) {
+		if !strings.HasPrefix(line, "| ") || !strings.Contains(line, "`") {
+			continue
+		}
+		cases++
+		named := 0
+		for _, name := range regexp.MustCompile("`([^`…]+)`").FindAllStringSubmatch(line, -1) {
+			named++
+			if !there[name[1]] {
+				t.Errorf("%.40s: %s is not there", line, name[1])
+			}
+		}
+		if named < 2 {
+			t.Errorf("%.40s: names no script and no test", line)
+		}
+	}
+	if cases != 10 {
+		t.Errorf("%d cases, want 10", cases)
+	}
+}
