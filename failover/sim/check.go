@@ -139,11 +139,12 @@ func (w *world) stuck() {
 	for _, n := range w.nodes {
 		restarted += boolInt(len(n.procs) > 1)
 	}
-	if r := w.store.lead.Rule; w.sched.Adopted && (restarted > 1 || restarted == 1 && r.W == 0) && w.store.lead.State == cluster.LeadReleased {
+	l := w.store.lead
+	alone := l.Rule.W == 0 || slices.Contains(l.Rule.Voters, l.Holder) // the holder's own log is needed
+	if w.sched.Adopted && l.State == cluster.LeadReleased && (restarted > 1 || restarted == 1 && alone) {
 		w.tracef("no primary: right, since what the data sets are worth that were read again is not known")
 		return
 	}
-	l := w.store.lead
 	reasons := ""
 	for _, n := range w.nodes {
 		s := n.agent.out.Status
