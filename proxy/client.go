@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"errors"
+	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +35,8 @@ type client struct {
 	id   uint64
 	scan resp.CommandScanner
 	session
+	from      netip.AddrPort // where it connects from
+	overSince time.Duration  // since when more than OutputSoft waits for it; 0: not
 
 	head, tail *request // unanswered, oldest first
 	waiting    int      // how many
@@ -66,7 +70,11 @@ const acceptAtOnce = 64
 
 func (l *loop) accept(d door) {
 	for range acceptAtOnce {
-		fd, _, err := unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, from, err := unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+			l.outOfDescriptors(d)
+			return
+		}
 		if err != nil {
 			if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
 				l.log.Warn("a connection could not be accepted", "error", err)
@@ -74,14 +82,13 @@ func (l *loop) accept(d door) {
 			return
 		}
 		if len(l.clients) >= l.opts.MaxClients {
-			_, _ = unix.Write(fd, []byte(errMaxClients))
-			_ = unix.Close(fd)
+			l.refuseClient(fd)
 			continue
 		}
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 		l.ids++
-		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}}
+		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}, from: addrPort(from)}
 		c.owner = c
 		if err := l.attach(&c.conn); err != nil {
 			l.log.Warn("a connection could not be served", "error", err)
@@ -91,6 +98,18 @@ func (l *loop) accept(d door) {
 		if d.kind == split {
 			l.splits++
 		}
+	}
+}
+
+// addrPort is a socket's address as a value; the zero one when it has none.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	default:
+		return netip.AddrPort{}
 	}
 }
 
@@ -137,11 +156,7 @@ func (c *client) stall(l *loop) {
 
 // replied lets a client go on that waited for its replies.
 func (l *loop) replied(c *client) {
-	if len(c.out)-c.sent > l.opts.OutputLimit {
-		l.log.Warn("a client does not read its replies and was cut", "client", c.id, "bytes", len(c.out)-c.sent)
-		l.drop(&c.conn, errors.New(errOutput))
-		return
-	}
+	c.weigh()
 	if c.waiting == 0 && (c.stalled || c.quitting) {
 		l.resuming = append(l.resuming, c)
 	}

@@ -28,6 +28,9 @@ type conn struct {
 	written uint64 // bytes written in the connection's whole life
 	queued  bool   // in the loop's flush list
 	blocked bool   // the socket takes no more: wait for EPOLLOUT
+	used    bool   // since the last sweep
+	seen    int    // bytes of out that weigh has seen
+	biggest int    // the longest reply in out, in bytes
 	mute    bool   // not reading: its client has to wait
 	last    bool   // close it once everything is written
 	closed  bool
@@ -60,6 +63,7 @@ func (l *loop) read(c *conn) {
 		buf = c.room()
 	}
 	n, err := unix.Read(c.fd, buf)
+	c.used = true
 	if n <= 0 {
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 			return
@@ -78,7 +82,9 @@ func (l *loop) read(c *conn) {
 		return
 	}
 	c.in = c.in[:len(c.in)+n]
-	c.feed(l)
+	if c.feed(l); !c.closed {
+		l.overfed(c)
+	}
 }
 
 // feed gives the owner what is buffered.
@@ -124,8 +130,12 @@ func (l *loop) touch(c *conn) {
 
 // flush writes as much as the socket takes.
 func (l *loop) flush(c *conn) {
-	c.queued = false
-	if c.closed || c.blocked {
+	c.queued, c.used = false, true
+	if c.closed {
+		return
+	}
+	if c.blocked {
+		l.full(c)
 		return
 	}
 	end := len(c.out)
@@ -141,6 +151,7 @@ func (l *loop) flush(c *conn) {
 			if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOTCONN) {
 				c.blocked = true
 				l.rearm(c)
+				l.full(c)
 				return
 			}
 			l.drop(c, err)
@@ -152,7 +163,7 @@ func (l *loop) flush(c *conn) {
 	if end < len(c.out) {
 		return
 	}
-	c.out, c.sent = trim(c.out), 0
+	c.out, c.sent, c.seen, c.biggest = trim(c.out), 0, 0, 0
 	if c.last {
 		l.drop(c, errPeerClosed)
 	}

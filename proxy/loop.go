@@ -84,6 +84,13 @@ type loop struct {
 	ledSince  time.Duration // when the present primary was first heard of
 	unproved  bool          // nothing was committed under its epoch yet: any read may show what only it has
 
+	slow     map[*client]struct{} // whose sockets take no more
+	sweepAt  int                  // the descriptor at which sweep goes on
+	memory   int                  // of the clients' buffers, in bytes, as far as this sweep has come
+	heaviest *client              // of those that this sweep has seen
+	said     map[string]time.Duration
+	spareFD  int // see outOfDescriptors; -1: none
+
 	commits committer
 	bracket bracket
 	keys    keyTable
@@ -114,8 +121,10 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 		heard: map[cluster.NodeID]time.Duration{},
 		doors: map[int]door{}, scratch: make([]byte, scratchSize), clients: map[*client]struct{}{},
 		lanes: map[laneKey]*backend{}, channel: newChannel(), line: make([]byte, 0, 128),
-		witnesses: map[cluster.NodeID]*witness{},
+		witnesses: map[cluster.NodeID]*witness{}, slow: map[*client]struct{}{}, said: map[string]time.Duration{},
 	}
+	l.reserve()
+	checkDescriptors(opts.MaxClients, opts.Logger)
 	l.keys.init(maphash.MakeSeed())
 	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
 	return l, nil
@@ -345,6 +354,8 @@ func (l *loop) report() {
 		m.holding.Set(float64(l.held.n + len(l.replays)))
 		m.heldBytes.Set(float64(l.heldSize))
 		m.epoch.Set(float64(l.writer.Epoch))
+		l.watchSlow()
+		l.sweep()
 	}
 	if n.requests == 0 && n.replies == 0 && n.held == 0 && n.timedOut == 0 && n.rounds == 0 {
 		return
@@ -379,6 +390,9 @@ func (l *loop) shut() {
 			c.closed = true
 			_ = unix.Close(fd)
 		}
+	}
+	if l.spareFD >= 0 {
+		_ = unix.Close(l.spareFD)
 	}
 	_ = l.poll.close()
 }

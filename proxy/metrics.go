@@ -18,6 +18,9 @@ type metrics struct {
 	backends, epoch      prometheus.Gauge
 	holdSeconds          prometheus.Histogram
 	replicaReads, onLead prometheus.Counter
+	rejected             prometheus.Counter
+	cut                  *prometheus.CounterVec
+	output, memory       prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, group string) *metrics {
@@ -31,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "understudy_proxy_" + name, Help: help})
 	}
-	return &metrics{
+	m := &metrics{
 		requests:     counter("requests_total", "Requests that clients sent."),
 		replies:      counter("replies_total", "Replies that clients were given."),
 		held:         counter("held_requests_total", "Requests that waited for a primary."),
@@ -48,7 +51,16 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		epoch:        gauge("epoch", "The newest epoch whose primary this proxy knows."),
 		replicaReads: counter("replica_reads_total", "Reads that a replica answered."),
 		onLead:       counter("primary_reads_total", "Reads of the reader and split endpoints that the primary answered."),
+		rejected:     counter("rejected_clients_total", "Connections refused because MaxClients or the machine's open files were reached."),
+		cut: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_proxy_cut_clients_total",
+			Help: "Clients that were cut because they were past a bound, by the bound."}, []string{"reason"}),
+		output: gauge("output_bytes", "Bytes that wait for clients that do not read fast enough."),
+		memory: gauge("client_buffer_bytes", "Bytes that the buffers of all clients take."),
 		holdSeconds: f.NewHistogram(prometheus.HistogramOpts{Name: "understudy_proxy_hold_seconds",
 			Help: "How long held requests waited.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 	}
+	for _, why := range []error{errOutputHard, errOutputSoft, errMemory, errInput} {
+		m.cut.WithLabelValues(why.Error()) // so that a rate over the first one is seen
+	}
+	return m
 }

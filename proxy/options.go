@@ -29,8 +29,18 @@ type Options struct {
 
 	// MaxClients bounds the connections of all endpoints together, as redis-server's maxclients.
 	MaxClients int
-	// OutputLimit bounds the bytes that wait for one client to read them; past it the client is cut.
-	OutputLimit int
+	// OutputLimit bounds the bytes that wait for one client to read them, beside its biggest reply; past it
+	// the client is cut. So it is past OutputSoft for as long as OutputSoftFor: the default of 64 MiB for
+	// 60 s is twice what redis-server lets a subscriber have.
+	OutputLimit   int
+	OutputSoft    int
+	OutputSoftFor time.Duration
+	// InputLimit bounds the bytes of one client that are not whole requests yet, as redis-server's
+	// client-query-buffer-limit; past it the client is cut.
+	InputLimit int
+	// ClientMemory bounds the buffers of all clients together, as redis-server's maxmemory-clients: past it
+	// the client with the biggest is cut.
+	ClientMemory int
 
 	Clock   func() time.Duration // the clock that Learn's times are readings of; required
 	Logger  *slog.Logger
@@ -79,6 +89,18 @@ func (o *Options) complete() error {
 	}
 	if o.OutputLimit == 0 {
 		o.OutputLimit = 256 << 20
+	}
+	if o.OutputSoft == 0 {
+		o.OutputSoft = min(64<<20, o.OutputLimit)
+	}
+	if o.OutputSoftFor == 0 {
+		o.OutputSoftFor = time.Minute
+	}
+	if o.InputLimit == 0 {
+		o.InputLimit = 1 << 30
+	}
+	if o.ClientMemory == 0 {
+		o.ClientMemory = 2 << 30
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
