@@ -89,6 +89,9 @@ func TestUsageIsThatOfTheProcess(t *testing.T) {
 	if before.resident < 1<<20 {
 		t.Errorf("this process has %d bytes resident", before.resident)
 	}
+	if before.anonymous < 1<<20 || before.anonymous > before.resident {
+		t.Errorf("%d of %d bytes have no file", before.anonymous, before.resident)
+	}
 	parents, err := parentsOf()
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +213,7 @@ func TestGrowthIsSeenThroughNoise(t *testing.T) {
 		var all []sample
 		for i := range 50 {
 			changes := i * legChanges
-			s := sample{Changes: changes, Files: 70 + float64(r.IntN(3)) + perChange*float64(changes), ResidentMB: 70 + 4*r.Float64(), HeapMB: 20 + 4*r.Float64(), Goroutines: 80 + float64(r.IntN(5))}
+			s := sample{Changes: changes, Files: 70 + float64(r.IntN(3)) + perChange*float64(changes), ResidentMB: 70 + 4*r.Float64(), OwnMB: 30 + 3*r.Float64(), HeapMB: 20 + 4*r.Float64(), Goroutines: 80 + float64(r.IntN(5))}
 			if i == 30 {
 				s.ResidentMB += 60 // one sample in the middle of something
 			}

@@ -40,8 +40,9 @@ const (
 
 // usage is what a process has used so far.
 type usage struct {
-	cpu      time.Duration
-	resident int64 // bytes
+	cpu       time.Duration
+	resident  int64 // bytes
+	anonymous int64 // of them: what no file stands behind
 }
 
 func (b *bench) measureIdle(ctx context.Context) (err error) {
@@ -189,7 +190,23 @@ func usageOf(pid int) (usage, error) {
 			return usage{}, fmt.Errorf("/proc/%d/stat: field %d: %w", pid, field, err)
 		}
 	}
-	return usage{cpu: time.Duration(n[0]+n[1]) * tick, resident: n[2] * int64(os.Getpagesize())}, nil
+	u := usage{cpu: time.Duration(n[0]+n[1]) * tick, resident: n[2] * int64(os.Getpagesize())}
+	u.anonymous, err = anonymousOf(pid)
+	return u, err
+}
+
+// anonymousOf is the RssAnon of /proc/PID/status, in bytes.
+func anonymousOf(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, found := strings.Cut(string(text), "\nRssAnon:")
+	var kilobytes int64
+	if _, err := fmt.Sscan(rest, &kilobytes); !found || err != nil {
+		return 0, fmt.Errorf("/proc/%d/status has no RssAnon: %w", pid, err)
+	}
+	return kilobytes << 10, nil
 }
 
 // ageOf is how long a process has run.

@@ -56,6 +56,8 @@ type change struct {
 	// Unasked are the changes of primary that came on top: false alarms, or a switchover that failed.
 	Unasked int    `json:"unasked_epochs"`
 	Failed  string `json:"failed,omitempty"` // a switchover that was refused or given up; the group goes on
+	// Phases are the group's own record of it.
+	Phases map[string]float64 `json:"phases_ms,omitempty"`
 
 	from, to time.Duration
 }
@@ -197,8 +199,8 @@ func (l *leg) gaps(cs *clients, machine *stalls) {
 		from, e.GapMs = longestGap(acks, e.from, e.to)
 		if e.GapMs > slow*gapGoals[e.Kind] {
 			at := cs.began.Add(from)
-			l.Examples = append(l.Examples, fmt.Sprintf("%s: a gap of %.1f ms, %.0f ms after it, at %s; stalls of the machine: %s; what waited: %s",
-				e.Kind, e.GapMs, ms(from-e.from), at.UTC().Format("15:04:05.000"), machine.within(at, at.Add(time.Duration(e.GapMs*1e6))), cs.during(from, e.GapMs)))
+			l.Examples = append(l.Examples, fmt.Sprintf("%s: a gap of %.1f ms, %.0f ms after it, at %s; phases %v; stalls of the machine: %s; what waited: %s",
+				e.Kind, e.GapMs, ms(from-e.from), at.UTC().Format("15:04:05.000"), e.Phases, machine.within(at, at.Add(time.Duration(e.GapMs*1e6))), cs.during(from, e.GapMs)))
 		}
 	}
 }
@@ -265,6 +267,9 @@ func (g *group) change(ctx context.Context, cs *clients, kind string) (change, e
 	}
 	c.BackMs = ms(cs.now() - c.from)
 	if now, err := g.status(ctx); err == nil {
+		if now.LastFailover != nil {
+			c.Phases = now.LastFailover.PhasesMs
+		}
 		c.Unasked = max(0, int(now.Epoch-s.Epoch)-1)
 	}
 	if err == nil {
