@@ -203,8 +203,11 @@ func anonymousOf(pid int) (int64, error) {
 	}
 	_, rest, found := strings.Cut(string(text), "\nRssAnon:")
 	var kilobytes int64
-	if _, err := fmt.Sscan(rest, &kilobytes); !found || err != nil {
-		return 0, fmt.Errorf("/proc/%d/status has no RssAnon: %w", pid, err)
+	if !found {
+		return 0, fmt.Errorf("/proc/%d/status has no RssAnon: the process has ended", pid)
+	}
+	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+		return 0, fmt.Errorf("/proc/%d/status: RssAnon: %w", pid, err)
 	}
 	return kilobytes << 10, nil
 }
