@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -210,7 +211,8 @@ func (w *worker) do(o history.Op, call func(context.Context) (string, error)) {
 	default:
 		w.errors = append(w.errors, fmt.Sprintf("%s %s at %v: %v", o.Kind, o.Key, o.Returned, err))
 		o.Outcome = history.Error
-		if o.Kind.Writes() && !errors.As(err, &told) {
+		var broken *net.OpError
+		if o.Kind.Writes() && !errors.As(err, &told) && !(errors.As(err, &broken) && broken.Op == "dial") {
 			o.Outcome = history.Unknown // the connection broke: nobody knows
 		}
 	}
