@@ -202,3 +202,36 @@ func BenchmarkSwap(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50_us")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99_us")
 }
+
+// A restored store may give a revision out again: whoever knew another record under it changes nothing.
+func TestSwapMeetsAnotherRecordUnderARevisionGivenOutAgain(t *testing.T) {
+	s := open(t, t.TempDir()).Store()
+	rev, err := s.Swap(t.Context(), "/understudy/x", []byte("after the restore"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := &Store{clients: s.clients, moved: make(chan struct{})}
+	before.memory.keep(cluster.Entry{Key: "/understudy/x", Value: []byte("before it"), Revision: rev})
+	if _, err := before.Swap(t.Context(), "/understudy/x", []byte("late"), rev); !errors.Is(err, cluster.ErrConflict) {
+		t.Errorf("a late request changed another record: %v", err)
+	}
+	if _, err := s.Swap(t.Context(), "/understudy/x", []byte("in time"), rev); err != nil {
+		t.Errorf("the record that was seen cannot be changed: %v", err)
+	}
+}
+
+func TestMemoryKeepsFewRecordsOfAKey(t *testing.T) {
+	var m memory
+	for rev := range int64(3 * remembered) {
+		m.keep(cluster.Entry{Key: "k", Value: []byte{byte(rev)}, Revision: rev})
+	}
+	if n := len(m.seen["k"]); n != remembered {
+		t.Errorf("%d are kept, want %d", n, remembered)
+	}
+	if n := len(m.unchanged("k", 3*remembered-1)); n != 2 {
+		t.Errorf("the newest is not known: %d conditions", n)
+	}
+	if n := len(m.unchanged("k", 0)); n != 1 {
+		t.Errorf("the oldest is still known: %d conditions", n)
+	}
+}

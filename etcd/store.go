@@ -23,6 +23,7 @@ import (
 type Store struct {
 	clients []*clientv3.Client
 	work    sync.WaitGroup
+	memory  memory
 
 	mu    sync.Mutex
 	at    int           // the client in use
@@ -169,6 +170,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]cluster.Entry, int64
 			entries := make([]cluster.Entry, 0, len(r.Kvs))
 			for _, kv := range r.Kvs {
 				entries = append(entries, entry(kv))
+				s.memory.keep(entries[len(entries)-1])
 			}
 			return entries, r.Header.Revision, nil
 		}
@@ -211,17 +213,19 @@ func (s *Store) Swap(ctx context.Context, key string, value []byte, rev int64) (
 		then = clientv3.OpDelete(key)
 	}
 	var err error
+	same := s.memory.unchanged(key, rev)
 	clients, first := s.all()
 	for n, client := range clients {
 		i := (first + n) % len(clients)
 		sent := &sending{}
 		var r *clientv3.TxnResponse
-		r, err = client.Txn(sent.track(ctx)).If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).Then(then).Commit()
+		r, err = client.Txn(sent.track(ctx)).If(same...).Then(then).Commit()
 		if err == nil {
 			s.worked(i)
 		}
 		switch {
 		case err == nil && r.Succeeded:
+			s.memory.keep(cluster.Entry{Key: key, Value: value, Revision: r.Header.Revision})
 			return r.Header.Revision, nil
 		case err == nil:
 			return 0, fmt.Errorf("swap %s at revision %d: %w", key, rev, cluster.ErrConflict)
@@ -285,6 +289,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, from int64) <-chan []c
 				if e.Type == clientv3.EventTypeDelete {
 					x.Value = nil
 				}
+				s.memory.keep(x)
 				entries = append(entries, x)
 			}
 			if len(entries) == 0 {
