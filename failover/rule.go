@@ -1,0 +1,238 @@
+package failover
+
+import (
+	"slices"
+	"time"
+
+	"understudy/cluster"
+)
+
+// joint is a change of the voter rule that old permits do not cover: until those have ended, both
+// rules must be satisfied.
+type joint struct {
+	rule     cluster.Rule
+	oldUntil time.Duration // the last permit that knew only the old rule ends then
+	mark     int64         // what the new voters must hold before the new rule may be stored
+	marked   bool
+}
+
+// replicaTrack says how long a replica has been keeping up.
+type replicaTrack struct {
+	online  bool
+	goneAt  time.Duration // since when it has been away
+	need    int64         // an offset of ours that it has not acknowledged yet
+	needAt  time.Duration // since when
+	current bool          // it has once acknowledged all that we had
+	since   time.Duration // when that was first seen
+}
+
+// leaveRule begins the epoch under the rule that it inherits and, jointly, under one without this
+// node, of the nodes that were there at the election. A voter that leads cannot vouch for itself: the
+// next election would need its own log. No permit of this epoch has been given that knew only the
+// inherited rule, so nothing needs to end first.
+func (m *Machine) leaveRule() {
+	if m.cfg.Durability != cluster.DurabilitySync || !slices.Contains(m.lead.Rule.Voters, m.cfg.Self.Node) {
+		return
+	}
+	present := m.election.present
+	if m.election.epoch+1 != m.lead.Epoch || len(present) == 0 {
+		present = m.others() // whichever comes first
+	}
+	m.leading.joint = &joint{rule: cluster.NewRule(cluster.DurabilitySync, present), oldUntil: m.in.Now}
+}
+
+// track keeps account of the replicas.
+func (m *Machine) track() {
+	d, l := &m.leading, m.in.Local
+	if l.At <= m.redisAt {
+		return
+	}
+	if d.replicas == nil {
+		d.replicas = map[cluster.NodeID]*replicaTrack{}
+	}
+	for _, id := range m.others() {
+		t := d.replicas[id]
+		if t == nil {
+			t = &replicaTrack{goneAt: m.in.Now}
+			d.replicas[id] = t
+		}
+		ack, online := l.acked(id)
+		if !online {
+			if t.online {
+				t.goneAt, d.lostVoter = m.in.Now, true
+			}
+			t.online, t.current = false, false
+			continue
+		}
+		if !t.online {
+			*t = replicaTrack{online: true, need: l.Position.Offset, needAt: m.in.Now}
+		}
+		if ack >= t.need {
+			if !t.current {
+				t.since = m.in.Now
+			}
+			t.current, t.need, t.needAt = true, l.Position.Offset, m.in.Now
+		}
+	}
+}
+
+// acked is what the replica has acknowledged. A primary may list one replica twice: a connection that
+// has died unnoticed beside the one that replaced it.
+func (l Local) acked(id cluster.NodeID) (offset int64, online bool) {
+	for _, r := range l.Replicas {
+		if r.Node == id && r.Online {
+			offset, online = max(offset, r.Offset), true
+		}
+	}
+	return offset, online
+}
+
+// keeps reports whether the replica should be in the rule. One that is in it already stays until it
+// has been away for a while: a replica that re-points is back in milliseconds.
+func (m *Machine) keeps(id cluster.NodeID, voter bool) bool {
+	t := m.leading.replicas[id]
+	if t == nil {
+		return voter
+	}
+	if !t.online {
+		return voter && m.in.Now-t.goneAt < m.cfg.Profile.ShrinkAfter
+	}
+	if m.in.Now-t.needAt >= m.cfg.Profile.StallAfter {
+		return false
+	}
+	return voter || t.current
+}
+
+// changeRule moves the voter rule towards the replicas that are there. It returns the rule to store
+// now, if any. Invariant 7: the rule is in the store before anything is acked under it alone.
+func (m *Machine) changeRule() *cluster.Rule {
+	if m.cfg.Durability != cluster.DurabilitySync || m.leading.replicas == nil {
+		return nil
+	}
+	d, cur := &m.leading, m.lead.Rule
+	var voters []cluster.NodeID
+	for _, id := range m.others() {
+		if m.keeps(id, slices.Contains(cur.Voters, id)) {
+			voters = append(voters, id)
+		}
+	}
+	if len(voters) == 0 && m.in.Now-d.since < m.cfg.Profile.ShrinkAfter {
+		return nil // just promoted: the replicas are on their way
+	}
+	target := cluster.NewRule(cluster.DurabilitySync, voters)
+	if target.W == 0 && m.cfg.OnLostQuorum == cluster.LostQuorumRefuse {
+		target = cur
+	}
+	if target.Equal(cur) {
+		if !m.expectLoss(voters) {
+			d.joint = nil
+		}
+		return nil
+	}
+	if cur.Implies(target, m.cfg.Self.Node) || m.cfg.Mutation == MutationRuleAtOnce {
+		d.joint = nil
+		return &target
+	}
+	return m.changeJointly(target)
+}
+
+// demandToo has the next permits know the rule besides the stored one.
+func (m *Machine) demandToo(rule cluster.Rule) {
+	d := &m.leading
+	switch {
+	case d.joint == nil:
+		d.joint = &joint{rule: rule, oldUntil: m.writeUntil}
+	case d.joint.rule.Equal(rule):
+	case d.joint.rule.Implies(rule, m.cfg.Self.Node):
+		// Whoever knows the joint rule demands enough for this one.
+		d.joint = &joint{rule: rule, oldUntil: d.joint.oldUntil}
+	default:
+		d.joint = &joint{rule: rule, oldUntil: m.writeUntil}
+	}
+}
+
+// expectLoss begins the change of the rule as soon as a voter has gone, not only when it has been away
+// for a while: permits that do not know of it are then over sooner, and with them the time in which an
+// election would need the log of a node that is not there. It reports whether one has gone.
+func (m *Machine) expectLoss(voters []cluster.NodeID) bool {
+	var there []cluster.NodeID
+	for _, id := range voters {
+		if t := m.leading.replicas[id]; t != nil && t.online {
+			there = append(there, id)
+		}
+	}
+	rule := cluster.NewRule(cluster.DurabilitySync, there)
+	if len(there) == 0 || len(there) == len(voters) || m.lead.Rule.Implies(rule, m.cfg.Self.Node) {
+		return false
+	}
+	m.demandToo(rule)
+	return true
+}
+
+// changeJointly demands both rules until every permit that knew only the old one has ended and the
+// new voters hold all that was acked before.
+func (m *Machine) changeJointly(target cluster.Rule) *cluster.Rule {
+	d, l := &m.leading, m.in.Local
+	m.demandToo(target)
+	j := d.joint
+	if m.in.Now < j.oldUntil {
+		m.wake(j.oldUntil)
+		return nil
+	}
+	if !j.marked && l.At >= j.oldUntil {
+		j.mark, j.marked = l.Position.Offset, true
+	}
+	if !j.marked {
+		return nil
+	}
+	have := 0
+	for _, v := range target.Voters {
+		if ack, online := l.acked(v); online && ack >= j.mark {
+			have++
+		}
+	}
+	if have < target.W {
+		return nil
+	}
+	return &target
+}
+
+// rules are what a proxy must see satisfied before it gives a reply to its client.
+func (m *Machine) rules() []cluster.Rule {
+	if m.cfg.Durability != cluster.DurabilitySync {
+		return nil
+	}
+	rules := []cluster.Rule{m.lead.Rule}
+	if j := m.leading.joint; j != nil {
+		if m.cfg.Mutation == MutationRuleBeforeStore {
+			return []cluster.Rule{j.rule}
+		}
+		rules = append(rules, j.rule)
+	}
+	return rules
+}
+
+// noQuorum reports whether no write can be acked with the replicas that are there, and the rule may not be
+// shrunk for that: new writes wait instead of being carried out on one node. A replica that is on its way
+// does not count as gone yet.
+func (m *Machine) noQuorum() bool {
+	if m.cfg.OnLostQuorum != cluster.LostQuorumRefuse || m.leading.replicas == nil {
+		return false
+	}
+	var there []cluster.NodeID
+	for id, t := range m.leading.replicas {
+		since, patience := max(t.goneAt, m.leading.since), m.cfg.Profile.ShrinkAfter
+		if t.online { // it may be frozen: its connection lives on for long
+			since, patience = t.needAt, m.cfg.Profile.StallAfter
+		}
+		if m.in.Now-since < patience {
+			there = append(there, id)
+		}
+	}
+	for _, r := range m.rules() {
+		if !r.Satisfied(m.cfg.Self.Node, there) {
+			return true
+		}
+	}
+	return false
+}
