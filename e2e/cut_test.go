@@ -169,13 +169,17 @@ func (g *Machines) isolate() (o outage, in *load, out []*load) {
 	g.t.Helper()
 	before := g.WaitAvailable()
 	inside, others := g.primary(before)
+	store := "elsewhere"
+	if g.storeLeader() == inside {
+		store = "in it too" // which costs an election of the store's own
+	}
 	in, out = g.startLoads(inside, others)
 	for _, l := range append([]*load{in}, out...) {
 		l.waitAcked(100)
 	}
 	from := in.now()
 	g.net.Cut(inside.Zone)
-	others[0].wait("another primary", func(s Status) bool { return s.Primary != "" && s.Primary != before.Primary && s.Epoch > before.Epoch })
+	after := others[0].wait("another primary", func(s Status) bool { return s.Primary != "" && s.Primary != before.Primary && s.Epoch > before.Epoch })
 	for _, l := range out {
 		l.waitAcked(100)
 	}
@@ -188,8 +192,11 @@ func (g *Machines) isolate() (o outage, in *load, out []*load) {
 		l.end()
 	}
 	o = measure(in, out, from, healed)
-	g.t.Logf("cut off zone %s: inside the last write was acked after %v, outside the first after %v (a gap of %v); %d stale reads inside, at most %v old",
-		inside.Name, max(0, o.lastIn-from).Round(time.Millisecond), (o.firstOut - from).Round(time.Millisecond), o.gapOut.Round(time.Millisecond), o.staleRead, o.staleIn.Round(time.Millisecond))
+	if after.Last != nil {
+		g.t.Logf("%s took over: %s; phases in ms %v", after.Primary, after.Last.Cause, after.Last.Phases)
+	}
+	g.t.Logf("cut off zone %s, the store's leader is %s: inside the last write was acked after %v, outside the first after %v (a gap of %v); %d stale reads inside, at most %v old",
+		inside.Name, store, max(0, o.lastIn-from).Round(time.Millisecond), (o.firstOut - from).Round(time.Millisecond), o.gapOut.Round(time.Millisecond), o.staleRead, o.staleIn.Round(time.Millisecond))
 	return o, in, out
 }
 
