@@ -393,3 +393,27 @@ func TestLostBytesAreThoseOfTheLog(t *testing.T) {
 		t.Errorf("%d bytes lost, want %d", got, want)
 	}
 }
+
+func TestStepsOfASwitchoverBeginWhenItDoes(t *testing.T) {
+	began := time.Unix(100, 0)
+	at := func(ms float64) time.Time { return began.Add(time.Duration(ms * float64(time.Millisecond))) }
+	events := []cluster.Event{
+		{Name: "switchover_started", Epoch: 3, Time: at(20)},
+		{Name: "serving", Epoch: 4, Time: at(27)},
+		{Name: "following", Epoch: 4, Time: at(29)},
+		{Name: "following", Epoch: 4, Time: at(31)},
+	}
+	phases := map[string]float64{"pause": 2, "promote": 1, "route": 1.5}
+	got, err := plannedCourseOf(events, phases, began, []time.Duration{19 * time.Millisecond, 30 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{"pause": 2, "move": 2.5, "promote": 1, "route": 1.5, "follow": 2, "ack": 1} {
+		if got[name] != want {
+			t.Errorf("%s took %v ms, want %v", name, got[name], want)
+		}
+	}
+	if got.total() != 10 {
+		t.Errorf("the steps add up to %v ms, want the 10 from its begin to the first ack", got.total())
+	}
+}

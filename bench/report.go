@@ -155,6 +155,7 @@ p99 is by nearest rank: of fewer than 100 events it is the largest.`)
 	}
 	r.printWaterfall(w, "crash")
 	r.printWaterfall(w, "hang")
+	r.printWaterfall(w, "switchover")
 	explainSteps(w, r.Floor)
 	printPhases(w, faults, func(fault string) []event { return r.eventsOf(fault, "understudy") })
 }

@@ -26,6 +26,24 @@ var steps = []step{
 	{"ack", "until a client has the first OK: the proxy goes on, one write, one commit"},
 }
 
+// plannedSteps are those of a switchover, from when it is begun: the command that asks for it is not part
+// of what clients wait for.
+var plannedSteps = []step{
+	{"pause", "until writes are paused and the successor has every byte"},
+	{"move", "until the successor has the lead: the old primary is demoted, one write to the store, news of it"},
+	{"promote", "until it is promoted"},
+	{"route", "until it has a permit: one write to the store"},
+	{"follow", "as above"},
+	{"ack", "as above"},
+}
+
+func stepsOf(fault string) []step {
+	if fault == "switchover" {
+		return plannedSteps
+	}
+	return steps
+}
+
 // course is how long each step of one failover took, in ms. A step that was over before the one before
 // it counts 0.
 type course map[string]float64
@@ -72,6 +90,35 @@ func courseOf(events []cluster.Event, fault, began time.Time, acks []time.Durati
 	return c, nil
 }
 
+// plannedCourseOf does the same for a switchover; what lies between its events is in the group's own
+// phases.
+func plannedCourseOf(events []cluster.Event, phases map[string]float64, began time.Time, acks []time.Duration) (course, error) {
+	var started, serving, followed time.Time
+	epoch := cluster.Epoch(0)
+	for _, e := range events {
+		switch {
+		case e.Name == "switchover_started" && started.IsZero():
+			started = e.Time
+		case e.Name == "serving" && serving.IsZero():
+			serving, epoch = e.Time, e.Epoch
+		case e.Name == "following" && followed.IsZero() && epoch != 0 && e.Epoch == epoch:
+			followed = e.Time
+		}
+	}
+	i, _ := slices.BinarySearch(acks, serving.Sub(began))
+	if started.IsZero() || serving.IsZero() || i == len(acks) {
+		return nil, errors.New("the group has not told of the switchover, or nothing was acked after it")
+	}
+	acked := began.Add(acks[i])
+	if followed.IsZero() || followed.After(acked) {
+		followed = acked
+	}
+	c := course{"pause": phases["pause"], "promote": phases["promote"], "route": phases["route"],
+		"follow": ms(followed.Sub(serving)), "ack": ms(acked.Sub(followed))}
+	c["move"] = max(0, ms(serving.Sub(started))-c["pause"]-c["promote"]-c["route"])
+	return c, nil
+}
+
 // total is the time from the fault to the first ack, in ms.
 func (c course) total() float64 {
 	sum := 0.0
@@ -101,6 +148,10 @@ func (r *report) printWaterfall(w io.Writer, fault string) {
 			courses = append(courses, e.Steps)
 		}
 	}
+	steps, from := stepsOf(fault), "fault"
+	if fault == "switchover" {
+		from = "begin"
+	}
 	fmt.Fprintf(w, "\nWATERFALL of a %s, as the clients' pause and the group's events tell it, ms, n = %d\n", fault, len(courses))
 	if len(courses) == 0 {
 		fmt.Fprintln(w, "not measured")
@@ -122,7 +173,7 @@ func (r *report) printWaterfall(w io.Writer, fault string) {
 		at += p50
 	}
 	totals := each(courses, course.total)
-	fmt.Fprintf(t, "fault to first ack\t%.1f\t%.1f\t%s\t\n", quantile(totals, 0.5), quantile(totals, 0.99), r.Floor.cell(floorSum))
+	fmt.Fprintf(t, "%s to first ack\t%.1f\t%.1f\t%s\t\n", from, quantile(totals, 0.5), quantile(totals, 0.99), r.Floor.cell(floorSum))
 	_ = t.Flush()
 	worst := slices.MaxFunc(courses, func(a, b course) int { return int(1000 * (a.total() - b.total())) })
 	fmt.Fprintf(w, "the slowest of them:")
@@ -141,6 +192,10 @@ func bar(at, lasts, whole float64) string {
 // explainSteps says what the steps are.
 func explainSteps(w io.Writer, f *floor) {
 	for _, s := range steps {
+		fmt.Fprintf(w, "  %-8s %s\n", s.name, s.about)
+	}
+	fmt.Fprintln(w, "and of a switchover:")
+	for _, s := range plannedSteps {
 		fmt.Fprintf(w, "  %-8s %s\n", s.name, s.about)
 	}
 	if f != nil {
@@ -163,13 +218,14 @@ func (g *group) attribute(_ context.Context, l *load, e *event) error {
 			e.Phases = seen.Phases
 		}
 	}
-	if e.Fault == "switchover" {
-		return nil
-	}
 	if e.Phases == nil {
 		return errors.New("the group has not said that a primary serves")
 	}
 	var err error
+	if e.Fault == "switchover" {
+		e.Steps, err = plannedCourseOf(events, e.Phases, began, l.acks)
+		return err
+	}
 	e.Steps, err = courseOf(events, began.Add(l.fault), began, l.acks)
 	return err
 }
