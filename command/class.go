@@ -66,6 +66,9 @@ var classes = map[string]Class{
 	// The number by which the client knows itself has to outlive a failover.
 	"client|id": Session,
 
+	// Answered by the proxy itself.
+	"understudy": Session, "understudy|help": Session, "understudy|status": Session,
+
 	"blpop": Blocking, "brpop": Blocking, "blmove": Blocking, "blmpop": Blocking, "brpoplpush": Blocking,
 	"bzpopmin": Blocking, "bzpopmax": Blocking, "bzmpop": Blocking,
 	"xread": Blocking, "xreadgroup": Blocking, "wait": Blocking, "waitaof": Blocking,

@@ -74,7 +74,7 @@ const slots = 2048
 var index [slots]*Info
 
 func init() {
-	for _, table := range [][]Info{table, later} {
+	for _, table := range [][]Info{table, later, ours} {
 		for k := range table {
 			register(&table[k])
 		}
@@ -186,6 +186,17 @@ func (i *Info) fits(args [][]byte) bool {
 // EVAL, EVALSHA and FCALL. Their _RO forms are plain reads.
 func (i *Info) Script() bool {
 	return i.Name == "eval" || i.Name == "evalsha" || i.Name == "fcall"
+}
+
+// RunsScript reports whether the command runs a script or a function, the _RO forms included: it may take
+// any time.
+func (i *Info) RunsScript() bool {
+	switch i.Name {
+	case "eval", "evalsha", "fcall", "eval_ro", "evalsha_ro", "fcall_ro":
+		return true
+	default:
+		return false
+	}
 }
 
 // CrossProtocol reports whether the words are the start of an HTTP request: a

@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,7 +20,7 @@ func line(text string) [][]byte {
 }
 
 func TestLookupFindsEveryCommandInAnyCase(t *testing.T) {
-	for _, want := range append(append([]Info{}, table...), later...) {
+	for _, want := range slices.Concat(table, later, ours) {
 		words := strings.ReplaceAll(want.Name, "|", " ")
 		for _, text := range []string{words, strings.ToUpper(words), strings.ToUpper(words[:1]) + words[1:]} {
 			if got := Lookup(line(text)); got == nil || got.Name != want.Name {

@@ -20,7 +20,7 @@ func errNoPrimary(closed, waited time.Duration) string {
 	if closed == 0 {
 		return fmt.Sprintf("-TRYAGAIN the primary did not take this command within %v; it may be repeated\r\n", waited.Round(time.Millisecond))
 	}
-	return fmt.Sprintf("-TRYAGAIN no primary for %v; the command may be repeated\r\n", closed.Round(time.Millisecond))
+	return fmt.Sprintf("-TRYAGAIN no primary for %v, since %s; the command may be repeated\r\n", closed.Round(time.Millisecond), wall(closed))
 }
 
 // errNoQuorum is the answer to a write, or to a read that must not show it, which waited as long as it may
@@ -31,7 +31,7 @@ func errNoQuorum(lost time.Duration) string {
 
 // errHoldFull is the answer to the oldest request when too many wait.
 func errHoldFull(closed time.Duration) string {
-	return fmt.Sprintf("-TRYAGAIN no primary for %v and too many requests are waiting; the command may be repeated\r\n", closed.Round(time.Millisecond))
+	return fmt.Sprintf("-TRYAGAIN no primary for %v, since %s, and too many requests are waiting; the command may be repeated\r\n", closed.Round(time.Millisecond), wall(closed))
 }
 
 // errRefused takes a command's name as package command writes it.

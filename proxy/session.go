@@ -14,6 +14,9 @@ const replyOK = "+OK\r\n"
 // session carries out a command that changes the state of the client's connection. What the client
 // gets told by a redis-server becomes state that every later connection is given.
 func (l *loop) session(c *client, info *command.Info, args [][]byte, frame []byte) bool {
+	if isOurs(info) {
+		return l.ourselves(c, info, args)
+	}
 	if c.multi {
 		return l.exclusive(c, info, args, frame) // queued, or refused, by the server
 	}
