@@ -36,6 +36,8 @@ type backend struct {
 	connectBy time.Duration // when the connection must have been made
 	retireAt  time.Duration // no new requests; closed then, or when the last reply has come
 
+	scripts map[string]struct{} // SHA-1 of those that this connection has loaded, or found loaded
+
 	client  *client                                 // whose it is alone; nil: shared, or the proxy's own
 	onReply func(l *loop, b *backend, reply []byte) // of the proxy's own connections
 	onLost  func(l *loop, err error)
@@ -253,6 +255,7 @@ func (b *backend) lost(l *loop, err error) {
 		return
 	}
 	l.endBatch(b)
+	l.accuse(b)
 	requests := b.inflight.take()
 	if b.client != nil {
 		l.dedicatedLost(b.client, b, append(b.heard, requests...))

@@ -54,8 +54,9 @@ func (l *loop) put(b *backend, r *request) {
 	default:
 		l.beginBatch(b)
 	}
+	l.introduceScript(b, r)
 	b.raw(r.frame)
-	r.batch = b.batch.number
+	r.batch, r.sentAt = b.batch.number, l.now
 	b.batch.members = append(b.batch.members, r)
 	if len(b.batch.members) == batchMembers {
 		l.endBatch(b)
@@ -64,8 +65,9 @@ func (l *loop) put(b *backend, r *request) {
 
 // putAlone hands the request to the connection as it is.
 func (l *loop) putAlone(b *backend, r *request) {
+	l.introduceScript(b, r)
 	b.raw(r.frame)
-	r.after0, r.batch = b.stream, 0
+	r.after0, r.batch, r.sentAt = b.stream, 0, l.now
 	b.inflight.push(r)
 	l.touch(&b.conn)
 }

@@ -22,6 +22,7 @@ type dedicated struct {
 	txWrite   bool
 	txWide    bool
 	txOnce    bool // something in it must not be executed twice
+	txScript  bool // something in it is a script
 	txHashes  []uint32
 
 	subs      map[string]bool // kind and channel -> confirmed
@@ -57,6 +58,9 @@ func (l *loop) exclusive(c *client, info *command.Info, args [][]byte, frame []b
 	r.arrived = l.now
 	c.onDed++
 	l.classify(r, args)
+	if c.multi && r.body != nil {
+		l.spellOut(r)
+	}
 	if !l.begin(c, r, args) {
 		return true
 	}
@@ -94,6 +98,7 @@ func (l *loop) begin(c *client, r *request, args [][]byte) bool {
 		r.tx = txEnd
 		if name == "exec" && c.multi {
 			r.write, r.wide, r.idem = c.txWrite, c.txWide, !c.txOnce && !c.watching
+			r.script = c.txScript
 			r.hashes = append(r.few[:0], c.txHashes...)
 		}
 	case "unwatch":
@@ -135,13 +140,14 @@ func (d *dedicated) queue(r *request) {
 		d.txOnce = d.txOnce || !r.idem
 	}
 	d.txWide = d.txWide || r.wide
+	d.txScript = d.txScript || r.script
 	d.txHashes = append(d.txHashes, r.hashes...)
 	d.enqueue(r)
 }
 
 func (d *dedicated) endTx() {
 	d.multi, d.watching, d.watchLost, d.ending, d.txBroken = false, false, false, false, false
-	d.txLog, d.txWrite, d.txWide, d.txOnce, d.txHashes = nil, false, false, false, nil
+	d.txLog, d.txWrite, d.txWide, d.txOnce, d.txScript, d.txHashes = nil, false, false, false, false, nil
 }
 
 // subscribe predicts the subscriptions that the command leaves, and counts its confirmations.
@@ -354,6 +360,11 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 	for _, r := range requests {
 		switch {
 		case r == swallow:
+		case r.culprit && r.after0 <= b.written:
+			if r.tx == txEnd {
+				again = l.endUnknown(c, again)
+			}
+			l.unknown(r, endlessScript)
 		case r.write && !r.idem && !r.block && !r.reader && r.after0 <= b.written:
 			if r.tx == txEnd {
 				again = l.endUnknown(c, again)

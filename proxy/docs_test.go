@@ -79,6 +79,9 @@ func TestEveryReasonOfAnUnknownOutcomeIsDocumented(t *testing.T) {
 	must(t, err)
 	reasons := regexp.MustCompile(`\.unknown\([a-z]+, "([^"]+)"\)`)
 	n := 0
+	if !strings.Contains(string(page), "| `"+endlessScript+"` |") {
+		t.Errorf("docs/errors.md does not explain %q", endlessScript)
+	}
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		must(t, err)

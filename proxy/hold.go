@@ -95,6 +95,10 @@ func (l *loop) orphan(r *request, executed bool) {
 	if r == swallow {
 		return
 	}
+	if executed && r.culprit {
+		l.unknown(r, endlessScript)
+		return
+	}
 	if !executed || !r.write || r.idem || r.reader || r.block {
 		l.again(r)
 		return

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/maphash"
+	"strings"
 
 	"understudy/command"
 )
@@ -44,6 +45,10 @@ func (l *loop) classify(r *request, args [][]byte) {
 		return
 	}
 	r.arity = info.Arity >= 0 && len(args) == info.Arity || info.Arity < 0 && len(args) >= -info.Arity
+	r.script = info.RunsScript()
+	if r.script || strings.HasPrefix(info.Name, "script|") {
+		l.meetScript(r, args)
+	}
 	reads := info.Flags&command.ReadOnly != 0
 	r.write = info.Flags&command.Write != 0 || info.Script() || info.Name == "publish" || info.Name == "spublish"
 	if !reads && !r.write {

@@ -94,6 +94,7 @@ type loop struct {
 	commits committer
 	bracket bracket
 	keys    keyTable
+	scripts scriptBook
 	tracker tracker
 }
 
@@ -105,7 +106,7 @@ type word struct {
 
 // counts are added to the metrics once a turn.
 type counts struct {
-	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, resolved, replicaReads, leadReads uint64
+	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, resolved, replicaReads, leadReads, reloaded uint64
 }
 
 // scratchSize is what one read may take: a full socket buffer of small requests.
@@ -126,6 +127,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	l.reserve()
 	checkDescriptors(opts.MaxClients, opts.Logger)
 	l.keys.init(maphash.MakeSeed())
+	l.scripts.init(maphash.MakeSeed())
 	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
 	return l, nil
 }
@@ -353,6 +355,8 @@ func (l *loop) report() {
 		m.backends.Set(float64(l.backends))
 		m.holding.Set(float64(l.held.n + len(l.replays)))
 		m.heldBytes.Set(float64(l.heldSize))
+		m.scripts.Set(float64(l.scripts.order.Len()))
+		m.scriptBytes.Set(float64(l.scripts.bytes))
 		m.epoch.Set(float64(l.writer.Epoch))
 		l.watchSlow()
 		l.sweep()
@@ -370,6 +374,7 @@ func (l *loop) report() {
 	m.resolved.Add(float64(n.resolved))
 	m.rounds.Add(float64(n.rounds))
 	m.replicaReads.Add(float64(n.replicaReads))
+	m.reloaded.Add(float64(n.reloaded))
 	m.onLead.Add(float64(n.leadReads))
 	*n = counts{}
 }

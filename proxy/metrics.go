@@ -18,6 +18,8 @@ type metrics struct {
 	backends, epoch      prometheus.Gauge
 	holdSeconds          prometheus.Histogram
 	replicaReads, onLead prometheus.Counter
+	reloaded             prometheus.Counter
+	scripts, scriptBytes prometheus.Gauge
 	rejected             prometheus.Counter
 	cut                  *prometheus.CounterVec
 	output, memory       prometheus.Gauge
@@ -49,6 +51,9 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		heldBytes:    gauge("held_bytes", "Bytes of the requests that wait for a primary now."),
 		backends:     gauge("backend_connections", "Connections to redis-servers."),
 		epoch:        gauge("epoch", "The newest epoch whose primary this proxy knows."),
+		reloaded:     counter("reloaded_scripts_total", "EVALSHAs that were sent with their script, because their connection had not sent it yet."),
+		scripts:      gauge("kept_scripts", "Scripts that the proxy keeps for EVALSHA after a failover."),
+		scriptBytes:  gauge("kept_script_bytes", "Bytes of the scripts that the proxy keeps."),
 		replicaReads: counter("replica_reads_total", "Reads that a replica answered."),
 		onLead:       counter("primary_reads_total", "Reads of the reader and split endpoints that the primary answered."),
 		rejected:     counter("rejected_clients_total", "Connections refused because MaxClients or the machine's open files were reached."),

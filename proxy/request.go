@@ -16,19 +16,21 @@ type request struct {
 	frame []byte   // the command's bytes, kept until no replay can be needed
 	info  *command.Info
 
-	write  bool // may change data
-	wide   bool // touches keys that cannot be told: every key
-	idem   bool // may be sent twice
-	block  bool // may wait on the server
-	reader bool // was sent to a replica
-	ded    bool // goes over its client's own connection
-	sub    bool // answered by confirmations, not by a reply
-	null   bool // EXEC after a lost WATCH: answered with nil
-	tx     txPart
-	arity  bool // has as many words as the command takes
-	marked bool // counted in the table of pending writes
-	waits  bool // for a primary: it was not sent, or is to be sent anew
-	done   bool // reply is final and waits for the replies before it
+	write   bool // may change data
+	wide    bool // touches keys that cannot be told: every key
+	idem    bool // may be sent twice
+	block   bool // may wait on the server
+	reader  bool // was sent to a replica
+	ded     bool // goes over its client's own connection
+	sub     bool // answered by confirmations, not by a reply
+	null    bool // EXEC after a lost WATCH: answered with nil
+	tx      txPart
+	arity   bool // has as many words as the command takes
+	script  bool // runs a script, which may never end
+	culprit bool // was running, or may have been, when its server fell silent: see accuse
+	marked  bool // counted in the table of pending writes
+	waits   bool // for a primary: it was not sent, or is to be sent anew
+	done    bool // reply is final and waits for the replies before it
 
 	hashes []uint32 // of its keys
 	few    [2]uint32
@@ -37,7 +39,10 @@ type request struct {
 	reply  []byte
 	after0 uint64 // position in the backend's byte stream behind the frame
 
-	batch uint64 // number of the batch it was sent in; 0: alone
+	batch    uint64  // number of the batch it was sent in; 0: alone
+	body     *script // of an EVALSHA that is kept here and may have to be spelled out
+	noScript bool    // the server has been found not to have it
+
 	conn  uint64 // id of the connection it was sent on
 	group *batch // set in the stand-in of a whole batch
 
@@ -47,6 +52,7 @@ type request struct {
 	heldAt  time.Duration
 	ackFrom time.Duration // since when its reply waits to be safe
 	arrived time.Duration // blocking commands: when their timeout began
+	sentAt  time.Duration // when it was handed to its connection
 }
 
 // txPart is what a request is in a transaction.

@@ -138,7 +138,7 @@ func (l *loop) replicaFor(c *client, r *request) (cluster.NodeID, bool) {
 
 // answered takes a server's reply to a request that is in no queue any more.
 func (l *loop) answered(r *request, reply []byte) {
-	if reply[0] == '-' && l.rejected(r, reply) {
+	if reply[0] == '-' && (l.rejected(r, reply) || l.unloaded(r, reply)) {
 		l.again(r)
 		return
 	}

@@ -134,6 +134,8 @@ func (l *loop) settleDoubts(n int, w *witness) {
 		r := d.r
 		known := w != nil && r.batch > w.since && (r.epoch == l.writer.Epoch || s.Fork.Parent != "" && s.Fork.Parent == r.replid)
 		switch {
+		case r.culprit && !(known && w.applied[r.conn] >= r.batch):
+			l.unknown(r, endlessScript)
 		case known && w.applied[r.conn] < r.batch:
 			l.count.resolved++
 			l.again(r)
