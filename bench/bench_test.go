@@ -417,3 +417,19 @@ func TestStepsOfASwitchoverBeginWhenItDoes(t *testing.T) {
 		t.Errorf("the steps add up to %v ms, want the 10 from its begin to the first ack", got.total())
 	}
 }
+
+func TestResyncsAreToldApartByWhoAsks(t *testing.T) {
+	log := `1:M 25 Nov 2026 08:01:21.705 * Replica 10.98.0.1:7402 asks for synchronization
+1:M 25 Nov 2026 08:01:21.705 * Partial resynchronization request from 10.98.0.1:7402 accepted. Sending 644 bytes of backlog starting from offset 1.
+1:M 25 Nov 2026 08:01:22.705 * Replica 10.98.0.2:7402 asks for synchronization
+1:M 25 Nov 2026 08:01:22.705 * Partial resynchronization not accepted: Requested offset for second ID was 20, but I can reply up to 10
+1:M 25 Nov 2026 08:01:22.706 * Starting BGSAVE for SYNC with target: disk
+1:M 25 Nov 2026 08:01:23.705 * Replica 10.98.0.2:7402 asks for synchronization
+1:M 25 Nov 2026 08:01:23.705 * Full resync requested by replica 10.98.0.2:7402
+`
+	got := map[string]counted{}
+	countResyncs(log, got)
+	if got["10.98.0.1"] != (counted{Partial: 1}) || got["10.98.0.2"] != (counted{Full: 2}) {
+		t.Errorf("%v", got)
+	}
+}

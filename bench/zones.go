@@ -22,9 +22,10 @@ import (
 type cuts struct {
 	Skipped string  `json:"skipped,omitempty"` // why it was not measured
 	Events  []event `json:"events"`
-	// Ways back of the node that was cut off and lived: partial and full resyncs.
-	Partial map[string]int `json:"partial_syncs"`
-	Full    map[string]int `json:"full_syncs"`
+	// Back is how the nodes that were cut off, and lived, came back; Others how the other replica followed
+	// the new primary. By peer.
+	Back   map[string]counted `json:"resyncs_of_cut_nodes"`
+	Others map[string]counted `json:"resyncs_of_other_replicas"`
 }
 
 // The peers of a zone that is cut off.
@@ -38,7 +39,7 @@ var cutGoals = map[string]float64{cutSync: 700, cutAsync: 1500} // ms, at p99
 
 // measureZones cuts the primary's zone off, round by round, from each peer in turn.
 func (b *bench) measureZones(ctx context.Context) (err error) {
-	c := &cuts{Partial: map[string]int{}, Full: map[string]int{}}
+	c := &cuts{Back: map[string]counted{}, Others: map[string]counted{}}
 	b.report.Cuts = c
 	if c.Skipped = zonesImpossible(); c.Skipped != "" {
 		b.say("NOT MEASURED: zones need network namespaces: %s", c.Skipped)
@@ -76,7 +77,7 @@ func (b *bench) measureZones(ctx context.Context) (err error) {
 				return err
 			}
 			if m, ok := p.(*machines); ok {
-				c.Partial[m.name()], c.Full[m.name()] = m.partial, m.full
+				c.Back[m.name()], c.Others[m.name()] = m.back, m.others
 			}
 		}
 	}
@@ -93,8 +94,8 @@ type machines struct {
 	outside    *zone // where the clients are: not in the zone that is cut
 	cut        *zone
 
-	partial, full int // resyncs of nodes that were cut off
-	before        counted
+	back, others counted // resyncs of nodes that were cut off, and of the other replicas
+	before       map[string]counted
 }
 
 // Where the parts of a machine listen. Each zone has a loopback of its own.
@@ -253,33 +254,68 @@ func (m *machines) heal(ctx context.Context, _ server) error {
 	if err := m.cut.cut(false); err != nil {
 		return err
 	}
-	before := m.before
+	before, cut := m.before, m.cut
 	if err := m.ready(ctx); err != nil {
 		return err
 	}
-	m.partial += m.before.partial - before.partial
-	m.full += m.before.full - before.full
+	for ip, now := range m.before {
+		n := counted{now.Partial - before[ip].Partial, now.Full - before[ip].Full}
+		if ip == cut.ip {
+			m.back = m.back.plus(n)
+		} else {
+			m.others = m.others.plus(n)
+		}
+	}
 	return nil
 }
 
-// counted is how many resyncs the redis-servers have noted in their logs.
-type counted struct{ partial, full int }
+// counted is how many resyncs there were.
+type counted struct {
+	Partial int `json:"partial"`
+	Full    int `json:"full"`
+}
 
-// resyncs counts what the primaries of the group have granted so far. The servers let nobody in but their
-// agents, so their logs have to tell.
-func (m *machines) resyncs() counted {
-	var c counted
-	logs, _ := filepath.Glob(filepath.Join(m.dir, "*", "data", "*", "*", "redis", "redis.log"))
-	more, _ := filepath.Glob(filepath.Join(m.dir, "*", "data", "*", "*", "*", "redis", "redis.log"))
-	for _, path := range append(logs, more...) {
-		text, err := os.ReadFile(path)
-		if err != nil {
+func (c counted) plus(n counted) counted { return counted{c.Partial + n.Partial, c.Full + n.Full} }
+
+func (c counted) String() string {
+	if c.Partial+c.Full == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d partial, %d full: %.0f %% partial", c.Partial, c.Full, 100*float64(c.Partial)/float64(c.Partial+c.Full))
+}
+
+// resyncs counts the resyncs that the primaries of the group have granted so far, by the replica's
+// address. The servers let nobody in but their agents, so their logs have to tell.
+func (m *machines) resyncs() map[string]counted {
+	all := map[string]counted{}
+	for _, depth := range []string{"*", "*/*", "*/*/*"} { // of the group and the node below the data directory
+		logs, _ := filepath.Glob(filepath.Join(m.dir, "*", "data", depth, "redis", "redis.log"))
+		for _, path := range logs {
+			if text, err := os.ReadFile(path); err == nil {
+				countResyncs(string(text), all)
+			}
+		}
+	}
+	return all
+}
+
+// countResyncs adds what one redis-server's log tells: who asks, and in the next line what it gets.
+func countResyncs(log string, into map[string]counted) {
+	who := ""
+	for line := range strings.Lines(log) {
+		if _, rest, found := strings.Cut(line, " * Replica "); found && strings.Contains(rest, "asks for synchronization") {
+			who, _, _ = strings.Cut(rest, ":")
 			continue
 		}
-		c.partial += strings.Count(string(text), "Partial resynchronization request from")
-		c.full += strings.Count(string(text), "Full resync requested by replica")
+		switch {
+		case who == "":
+		case strings.Contains(line, "Partial resynchronization request from"):
+			into[who], who = into[who].plus(counted{Partial: 1}), ""
+		case strings.Contains(line, "Full resync requested by replica"), strings.Contains(line, "Partial resynchronization not accepted"),
+			strings.Contains(line, "Unable to partial resync"):
+			into[who], who = into[who].plus(counted{Full: 1}), ""
+		}
 	}
-	return c
 }
 
 // attribute takes the phases from the survivors' own record.
@@ -309,9 +345,7 @@ func (r *report) printZones(w io.Writer) {
 	_ = t.Flush()
 	for _, peer := range []string{cutSync, cutAsync} {
 		fmt.Fprintf(w, "sentinel ÷ %s, by round: %s\n", peer, spreadOf(ratios(c.Events, "cut", peer, cutSentinel)).format(1))
-		if n := c.Partial[peer] + c.Full[peer]; n > 0 {
-			fmt.Fprintf(w, "%s: after the cuts and their ends %d partial and %d full resyncs: %.0f %% partial\n", peer, c.Partial[peer], c.Full[peer], 100*float64(c.Partial[peer])/float64(n))
-		}
+		fmt.Fprintf(w, "%s: resyncs of the node that was cut off: %v; of the other replica: %v\n", peer, c.Back[peer], c.Others[peer])
 	}
 	printPhases(w, []string{cutSync, cutAsync}, func(peer string) []event { return pick(c.Events, "cut", peer) })
 	fmt.Fprintln(w, `detect: from the last renewal that the new primary saw until it took the lead for vacant.
