@@ -258,6 +258,9 @@ func (b *backend) lost(l *loop, err error) {
 	l.accuse(b)
 	requests := b.inflight.take()
 	if b.client != nil {
+		if b.key.node == l.writer.Node && len(requests) > 0 {
+			l.doubt()
+		}
 		l.dedicatedLost(b.client, b, append(b.heard, requests...))
 		return
 	}

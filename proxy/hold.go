@@ -11,8 +11,16 @@ const coolFor = time.Millisecond
 
 // cool holds requests back for a moment, so that a primary that refuses is not asked in a loop.
 func (l *loop) cool() {
+	l.doubt()
 	l.coolTill = max(l.coolTill, l.now+l.pause())
 	l.wakeAt(l.coolTill)
+}
+
+// doubt has somebody look whether the primary is the one that it was.
+func (l *loop) doubt() {
+	if l.opts.OnDoubt != nil {
+		l.opts.OnDoubt()
+	}
 }
 
 // wakeWhenCool makes a turn begin when requests may be sent again after cool.

@@ -42,6 +42,10 @@ type Options struct {
 	// the client with the biggest is cut.
 	ClientMemory int
 
+	// OnDoubt is called, from the loop, when the primary refused what it was sent or a connection to it broke
+	// or could not be made: who tells by Learn may look again. It must not block; nil: nobody looks.
+	OnDoubt func()
+
 	Clock   func() time.Duration // the clock that Learn's times are readings of; required
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
