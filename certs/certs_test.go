@@ -265,3 +265,26 @@ func TestWhatIsIssuedIsForServersAndClientsAndAYear(t *testing.T) {
 		t.Errorf("without an authority: %v", err)
 	}
 }
+
+func TestAnEndpointServesApplicationsWithoutACertificateUnlessItAsks(t *testing.T) {
+	ours := authority(t, "ours")
+	f := open(t, issue(t, ours, "front", "127.0.0.1"))
+	with := f.Client("127.0.0.1")
+	without := with.Clone()
+	without.Certificates = nil
+	old := without.Clone()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	for _, c := range []*tls.Config{with, without, old} {
+		if at, err := shake(t, f.Endpoint(false), c); at != nil || err != nil {
+			t.Errorf("not asked: %v, %v", at, err)
+		}
+	}
+	if at, err := shake(t, f.Endpoint(true), with); at != nil || err != nil {
+		t.Errorf("asked and shown: %v, %v", at, err)
+	}
+	for _, c := range []*tls.Config{without, old} {
+		if at, _ := shake(t, f.Endpoint(true), c); at == nil {
+			t.Error("a client without a certificate is let in")
+		}
+	}
+}

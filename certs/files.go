@@ -158,6 +158,28 @@ func (f *Files) Server() *tls.Config {
 	}}
 }
 
+// Endpoint is the configuration of listeners for applications: TLS 1.2 too, which clients of Redis still
+// speak. With ask they must show a certificate of the authority. It follows the files. Applications open
+// connections by the thousand, so sessions are resumed, but not those that rest on a client's certificate:
+// its authority may be gone.
+func (f *Files) Endpoint(ask bool) *tls.Config {
+	if ask {
+		c := f.Server()
+		asked := c.GetConfigForClient
+		c.MinVersion = tls.VersionTLS12
+		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			c, err := asked(hello)
+			if err == nil {
+				c.MinVersion, c.DynamicRecordSizingDisabled = tls.VersionTLS12, true
+			}
+			return c, err
+		}
+		return c
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current().cert, nil }}
+}
+
 // Client is the configuration of one connection to host: TLS 1.3, and the peer must show a certificate
 // of the authority for that host. Ask for a new one for each connection.
 func (f *Files) Client(host string) *tls.Config {
