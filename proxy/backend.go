@@ -52,13 +52,20 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	if !ok {
 		return nil, errPeerClosed
 	}
-	fd, err := dial(s.Socket, s.Addr)
+	fd, local, err := dial(s.Socket, s.Addr)
 	if err != nil {
 		l.unreached(key.node)
 		return nil, err
 	}
 	b.fd, b.owner, b.key, b.addr = fd, b, key, s.Addr
-	if err := l.attach(&b.conn); err != nil {
+	b.connectBy = l.now + connectFor
+	if l.opts.ServerTLS != nil && !local {
+		b.connectBy += connectFor // the handshake takes as many round trips again, and the server's time
+		err = l.attachSecure(&b.conn, greeting{config: l.opts.ServerTLS(key.node, s.Addr), within: 2 * connectFor})
+	} else {
+		err = l.attach(&b.conn)
+	}
+	if err != nil {
 		return nil, err
 	}
 	l.backends++
@@ -67,7 +74,6 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	if key.user == "" && key.pass == "" {
 		b.access = s.Access
 	}
-	b.connectBy = l.now + connectFor
 	l.connecting = append(l.connecting, b)
 	b.introduce()
 	l.touch(&b.conn)

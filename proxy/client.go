@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/netip"
 	"time"
@@ -25,6 +26,7 @@ const (
 type door struct {
 	fd   int
 	kind endpoint
+	tls  *tls.Config // nil: plain
 }
 
 // client is one connection of an application, and the state of its session: that outlives every
@@ -36,6 +38,8 @@ type client struct {
 	scan resp.CommandScanner
 	session
 	from      netip.AddrPort // where it connects from
+	prefaced  bool           // its first bytes say so: see readPreface
+	prefaceBy time.Duration  // when they must be there
 	overSince time.Duration  // since when more than OutputSoft waits for it; 0: not
 
 	head, tail *request // unanswered, oldest first
@@ -59,6 +63,7 @@ type session struct {
 	user, pass string
 	proto      int // 2 or 3
 	name       string
+	open       bool // knows one of Options.Passwords
 }
 
 func (c *client) laneKey(node cluster.NodeID) laneKey {
@@ -90,7 +95,7 @@ func (l *loop) accept(d door) {
 		l.ids++
 		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}, from: addrPort(from)}
 		c.owner = c
-		if err := l.attach(&c.conn); err != nil {
+		if err := l.admit(c, d); err != nil {
 			l.log.Warn("a connection could not be served", "error", err)
 			continue
 		}
@@ -99,6 +104,19 @@ func (l *loop) accept(d door) {
 			l.splits++
 		}
 	}
+}
+
+// admit begins to serve a client, or to greet it.
+func (l *loop) admit(c *client, d door) error {
+	c.prefaced = l.introduces(c.from)
+	if d.tls != nil {
+		return l.attachSecure(&c.conn, greeting{config: d.tls, server: true, within: handshakeFor, prefaced: c.prefaced})
+	}
+	if c.prefaced {
+		c.prefaceBy = l.now + prefaceFor
+		l.prefaces = append(l.prefaces, c)
+	}
+	return l.attach(&c.conn)
 }
 
 // addrPort is a socket's address as a value; the zero one when it has none.
@@ -118,6 +136,12 @@ func (c *client) need() int { return c.scan.Need() }
 // received takes the commands that have arrived, as far as they may begin now.
 func (c *client) received(l *loop, buf []byte) int {
 	used := 0
+	if c.prefaced {
+		var ok bool
+		if used, ok = c.takePreface(l, buf); !ok {
+			return used
+		}
+	}
 	for used < len(buf) && !c.closed && !c.quitting {
 		if c.stalled || c.waiting >= pipelineDepth {
 			c.stall(l)
@@ -133,9 +157,12 @@ func (c *client) received(l *loop, buf []byte) int {
 			break
 		}
 		l.args = args
-		if len(args) > 0 && !l.command(c, args, buf[used:used+n]) {
-			c.stall(l)
-			break
+		if len(args) > 0 {
+			if !l.command(c, args, buf[used:used+n]) {
+				c.stall(l)
+				break
+			}
+			l.show(c, args)
 		}
 		used += n
 	}
@@ -219,6 +246,12 @@ func (l *loop) local(c *client, reply []byte) {
 // command begins one command; false: it has to wait until those before it are answered.
 func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	info := command.Lookup(args)
+	if len(l.passwords) > 0 {
+		var done, ok bool
+		if args, frame, done, ok = l.atTheDoor(c, info, args, frame); done {
+			return ok
+		}
+	}
 	if info == nil {
 		if command.CrossProtocol(args) {
 			l.quit(c)

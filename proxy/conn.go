@@ -34,6 +34,9 @@ type conn struct {
 	mute    bool   // not reading: its client has to wait
 	last    bool   // close it once everything is written
 	closed  bool
+
+	greeting bool    // a goroutine does the handshake: the loop only waits
+	tls      *secure // nil: plain
 }
 
 // keepBuffer is the size up to which an empty buffer is kept for the next use.
@@ -58,22 +61,40 @@ func (c *conn) events() uint32 {
 
 // read takes what has arrived and hands it to the owner.
 func (l *loop) read(c *conn) {
-	buf := l.scratch
-	if len(c.in) > 0 {
-		buf = c.room()
+	if c.tls != nil {
+		l.readSecure(c)
+		return
 	}
+	buf := l.space(c)
 	n, err := unix.Read(c.fd, buf)
 	c.used = true
 	if n <= 0 {
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			return
-		}
-		if err == nil {
-			err = errPeerClosed
-		}
-		l.drop(c, err)
+		l.readFailed(c, err)
 		return
 	}
+	l.took(c, buf, n)
+}
+
+// space is where the next bytes go: behind what is buffered, if anything is.
+func (l *loop) space(c *conn) []byte {
+	if len(c.in) > 0 {
+		return c.room()
+	}
+	return l.scratch
+}
+
+func (l *loop) readFailed(c *conn, err error) {
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return
+	}
+	if err == nil {
+		err = errPeerClosed
+	}
+	l.drop(c, err)
+}
+
+// took hands the owner n bytes more, which are in what space returned.
+func (l *loop) took(c *conn, buf []byte, n int) {
 	if len(c.in) == 0 {
 		used := c.owner.received(l, buf[:n])
 		if !c.closed && used < n {
@@ -131,7 +152,7 @@ func (l *loop) touch(c *conn) {
 // flush writes as much as the socket takes.
 func (l *loop) flush(c *conn) {
 	c.queued, c.used = false, true
-	if c.closed {
+	if c.closed || c.greeting {
 		return
 	}
 	if c.blocked {
@@ -142,8 +163,10 @@ func (l *loop) flush(c *conn) {
 	if c.upto > 0 {
 		end = c.upto
 	}
-	for c.sent < end {
-		n, err := unix.Write(c.fd, c.out[c.sent:end])
+	for c.unwritten(end) {
+		n, err := c.write(end)
+		c.sent += n
+		c.written += uint64(n)
 		if err != nil {
 			if errors.Is(err, unix.EINTR) {
 				continue
@@ -157,8 +180,6 @@ func (l *loop) flush(c *conn) {
 			l.drop(c, err)
 			return
 		}
-		c.sent += n
-		c.written += uint64(n)
 	}
 	if end < len(c.out) {
 		return
@@ -170,7 +191,7 @@ func (l *loop) flush(c *conn) {
 }
 
 func (l *loop) rearm(c *conn) {
-	if c.closed {
+	if c.closed || c.greeting {
 		return
 	}
 	if err := l.poll.change(c.fd, c.events()); err != nil {
@@ -178,16 +199,30 @@ func (l *loop) rearm(c *conn) {
 	}
 }
 
+// attachSecure adds a socket on which a handshake has to be done first.
+func (l *loop) attachSecure(c *conn, g greeting) error {
+	if err := l.greet(c, g); err != nil {
+		return errors.Join(err, unix.Close(c.fd))
+	}
+	l.place(c)
+	return nil
+}
+
 // attach adds a socket to the loop.
 func (l *loop) attach(c *conn) error {
 	if err := l.poll.add(c.fd, c.events()); err != nil {
 		return errors.Join(err, unix.Close(c.fd))
 	}
+	l.place(c)
+	return nil
+}
+
+// place lets the loop know whose a descriptor is.
+func (l *loop) place(c *conn) {
 	for c.fd >= len(l.conns) {
 		l.conns = append(l.conns, make([]*conn, 256)...)
 	}
 	l.conns[c.fd] = c
-	return nil
 }
 
 // drop ends a connection and tells its owner.
@@ -197,6 +232,9 @@ func (l *loop) drop(c *conn, err error) {
 	}
 	c.closed = true
 	l.conns[c.fd] = nil
+	if c.tls != nil {
+		c.tls.farewell(c.fd)
+	}
 	_ = unix.Close(c.fd) // which also takes it out of epoll
 	c.owner.lost(l, err)
 	c.in, c.out = nil, nil

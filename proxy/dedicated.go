@@ -446,6 +446,7 @@ func (l *loop) concluded(c *client, r *request, reply []byte) []byte {
 			c.watching = len(c.txLog) > 0 && c.watching && !c.multi
 		}
 	case r.info != nil && r.info.Class == command.Session:
+		l.noteLogin(c, reply)
 		c.adopt(r, reply)
 	}
 	return reply

@@ -31,30 +31,32 @@ var errConnect = errors.New("no answer to a connect")
 
 // dial starts a connection to a redis-server: over its unix socket when that is on this machine, else
 // over TCP. It does not wait: the connection is usable once it has become writable. addr holds an IP
-// address, because a name would have to be asked for.
-func dial(socket, addr string) (int, error) {
+// address, because a name would have to be asked for. local says that it is the unix socket.
+func dial(socket, addr string) (fd int, local bool, err error) {
 	if socket != "" {
 		if _, err := os.Stat(socket); err == nil {
-			return dialUnix(socket)
+			fd, err = dialUnix(socket)
+			return fd, true, err
 		}
 	}
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
-		return -1, fmt.Errorf("address of a redis-server: %w", err)
+		return -1, false, fmt.Errorf("address of a redis-server: %w", err)
 	}
 	ip := at.Addr().Unmap()
 	family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(at.Port()), Addr: ip.As16()})
 	if ip.Is4() {
 		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: ip.As4()}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, err
+		return -1, false, err
 	}
 	if err := bound(fd); err != nil {
-		return -1, errors.Join(err, unix.Close(fd))
+		return -1, false, errors.Join(err, unix.Close(fd))
 	}
-	return connect(fd, to)
+	fd, err = connect(fd, to)
+	return fd, false, err
 }
 
 // bound sets the times above on a TCP socket.

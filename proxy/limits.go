@@ -18,7 +18,22 @@ var (
 )
 
 // waits is how many bytes wait for the other side to read them.
-func (c *conn) waits() int { return len(c.out) - c.sent }
+func (c *conn) waits() int {
+	n := len(c.out) - c.sent
+	if c.tls != nil {
+		n += len(c.tls.wire.out) - c.tls.wire.sent
+	}
+	return n
+}
+
+// buffered is what the connection's buffers take, in bytes.
+func (c *conn) buffered() int {
+	n := cap(c.in) + cap(c.out)
+	if c.tls != nil {
+		n += cap(c.tls.wire.out)
+	}
+	return n
+}
 
 // full deals with a connection whose socket takes no more. It is not cut for one reply, however big.
 func (l *loop) full(c *conn) {
@@ -111,14 +126,17 @@ func (l *loop) look(c *conn) {
 		if len(c.out) == 0 {
 			c.out = nil
 		}
+		if c.tls != nil && !c.tls.wire.waits() {
+			c.tls.wire.out, c.tls.wire.sent = nil, 0
+		}
 	}
 	c.used = false
 	cl, ok := c.owner.(*client)
 	if !ok {
 		return
 	}
-	l.memory += cap(c.in) + cap(c.out)
-	if l.heaviest == nil || cap(c.in)+cap(c.out) > cap(l.heaviest.in)+cap(l.heaviest.out) {
+	l.memory += c.buffered()
+	if l.heaviest == nil || c.buffered() > l.heaviest.buffered() {
 		l.heaviest = cl
 	}
 }
@@ -126,7 +144,11 @@ func (l *loop) look(c *conn) {
 // overfed reports whether a client's unfinished request is longer than any may be, and cuts the client.
 func (l *loop) overfed(c *conn) bool {
 	cl, ok := c.owner.(*client)
-	if !ok || len(c.in) <= l.opts.InputLimit || cl.stalled {
+	limit := l.opts.InputLimit
+	if ok && l.locked(cl) {
+		limit = min(limit, lockedInput)
+	}
+	if !ok || len(c.in) <= limit || cl.stalled {
 		return false
 	}
 	l.cut(cl, errInput)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -110,7 +111,7 @@ func TestProxyRefusesTheClientThatIsOneTooMany(t *testing.T) {
 func stuck(t *testing.T, addr string, replies int, args ...string) net.Conn {
 	t.Helper()
 	c := raw(t, addr)
-	must(t, c.(*net.TCPConn).SetReadBuffer(128 << 10))
+	must(t, c.(*net.TCPConn).SetReadBuffer(128<<10))
 	_, err := c.Write(bytes.Repeat(resp.AppendCommand(nil, args...), replies))
 	must(t, err)
 	return c
@@ -233,8 +234,9 @@ func TestMain(m *testing.M) {
 // holdConnections opens as many connections as it is told, uses each once, says so and waits for the end
 // of its input.
 func holdConnections(spec string) error {
-	at, count, _ := strings.Cut(spec, " ")
-	n, err := strconv.Atoi(count)
+	words := strings.Fields(spec)
+	at, network := words[0], words[2]
+	n, err := strconv.Atoi(words[1])
 	if err != nil {
 		return err
 	}
@@ -242,7 +244,13 @@ func holdConnections(spec string) error {
 	answer := make([]byte, len(replyOK))
 	var held []net.Conn
 	for range n {
-		c, err := net.Dial("tcp", at)
+		var c net.Conn
+		var err error
+		if network == "tls" {
+			c, err = tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true}) // memory is the matter here
+		} else {
+			c, err = net.Dial("tcp", at)
+		}
 		if err != nil {
 			return err
 		}
@@ -297,15 +305,30 @@ func TestTenThousandIdleConnectionsTakeLittleMemory(t *testing.T) {
 		t.Skip("it takes some seconds")
 	}
 	g, _ := served(t, nil)
-	idleMemory(t, g, g.proxy.Addrs().Primary, wantConnections(t), 8<<10)
+	idleMemory(t, g, "tcp", wantConnections(t), 8<<10)
+}
+
+// What crypto/tls keeps of a connection is not ours to give back: its buffer is as long as the longest
+// record that came.
+func TestIdleTLSConnectionsTakeTheirRecordAndLittleMore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	_, paths := identity(t)
+	g, _ := served(t, withTLS(opened(t, paths)))
+	idleMemory(t, g, "tls", 1000, 48<<10)
 }
 
 // idleMemory opens n connections from another process and holds what each costs against a bound in bytes.
-func idleMemory(t *testing.T, g *group, addr string, n int, bound float64) {
+func idleMemory(t *testing.T, g *group, network string, n int, bound float64) {
 	t.Helper()
+	addr := g.proxy.Addrs().Primary
+	if network == "tls" {
+		addr = g.proxy.Addrs().PrimaryTLS
+	}
 	before, resident := heldBytes(), residentBytes(t)
 	child := exec.CommandContext(t.Context(), os.Args[0])
-	child.Env = append(os.Environ(), idleChild+"="+addr+" "+strconv.Itoa(n))
+	child.Env = append(os.Environ(), idleChild+"="+addr+" "+strconv.Itoa(n)+" "+network)
 	in, err := child.StdinPipe()
 	must(t, err)
 	out, err := child.StdoutPipe()

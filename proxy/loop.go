@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"net"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,13 +31,20 @@ type loop struct {
 
 	mu    sync.Mutex
 	inbox []word
+	calls []func() // of other goroutines, for the loop to run: see call
 	ended bool
+	// greeted are the connections whose handshakes are under way; work waits for them.
+	greeted map[net.Conn]struct{}
+	work    sync.WaitGroup
+
+	taps atomic.Pointer[[]*Tap] // who sees the commands; changed under mu
 
 	now      time.Duration // read at the start of a turn, and whenever replies arrive
 	wake     time.Duration // when the next turn is due at the latest
 	conns    []*conn       // by descriptor
 	doors    map[int]door  // listening descriptors
 	scratch  []byte
+	cipher   []byte // what one read of ciphertext takes
 	args     [][]byte
 	flushing []*conn
 	resuming []*client
@@ -84,12 +93,14 @@ type loop struct {
 	ledSince  time.Duration // when the present primary was first heard of
 	unproved  bool          // nothing was committed under its epoch yet: any read may show what only it has
 
-	slow     map[*client]struct{} // whose sockets take no more
-	sweepAt  int                  // the descriptor at which sweep goes on
-	memory   int                  // of the clients' buffers, in bytes, as far as this sweep has come
-	heaviest *client              // of those that this sweep has seen
-	said     map[string]time.Duration
-	spareFD  int // see outOfDescriptors; -1: none
+	slow      map[*client]struct{} // whose sockets take no more
+	sweepAt   int                  // the descriptor at which sweep goes on
+	memory    int                  // of the clients' buffers, in bytes, as far as this sweep has come
+	heaviest  *client              // of those that this sweep has seen
+	said      map[string]time.Duration
+	passwords digests
+	prefaces  []*client // that are to say for whom they are, oldest first
+	spareFD   int       // see outOfDescriptors; -1: none
 
 	commits committer
 	bracket bracket
@@ -123,6 +134,8 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 		doors: map[int]door{}, scratch: make([]byte, scratchSize), clients: map[*client]struct{}{},
 		lanes: map[laneKey]*backend{}, channel: newChannel(), line: make([]byte, 0, 128),
 		witnesses: map[cluster.NodeID]*witness{}, slow: map[*client]struct{}{}, said: map[string]time.Duration{},
+		greeted: map[net.Conn]struct{}{}, cipher: make([]byte, cipherSize),
+		passwords: digestsOf(opts.Passwords),
 	}
 	l.reserve()
 	checkDescriptors(opts.MaxClients, opts.Logger)
@@ -178,9 +191,11 @@ func (l *loop) turn() error {
 		l.ready(int(events[i].Fd), events[i].Events)
 	}
 	l.listenToAgents()
+	l.answerCalls()
 	l.expire()
 	l.reap()
 	l.giveUpConnects()
+	l.expirePrefaces()
 	l.askWitness()
 	l.drain()
 	l.bracket.start()
@@ -381,10 +396,14 @@ func (l *loop) report() {
 
 // shut closes everything; only the goroutine of run, or nobody's any more, may call it.
 func (l *loop) shut() {
+	defer l.work.Wait() // which needs the lock to be free
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
 		return
+	}
+	for c := range l.greeted {
+		_ = c.Close() // ends the handshake
 	}
 	l.ended = true
 	for fd := range l.doors {

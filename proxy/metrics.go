@@ -18,9 +18,11 @@ type metrics struct {
 	backends, epoch      prometheus.Gauge
 	holdSeconds          prometheus.Histogram
 	replicaReads, onLead prometheus.Counter
+	rejected, handshakes prometheus.Counter
+	logins, prefaces     prometheus.Counter
+	untold               prometheus.Counter
 	reloaded             prometheus.Counter
 	scripts, scriptBytes prometheus.Gauge
-	rejected             prometheus.Counter
 	cut                  *prometheus.CounterVec
 	output, memory       prometheus.Gauge
 }
@@ -57,6 +59,10 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		replicaReads: counter("replica_reads_total", "Reads that a replica answered."),
 		onLead:       counter("primary_reads_total", "Reads of the reader and split endpoints that the primary answered."),
 		rejected:     counter("rejected_clients_total", "Connections refused because MaxClients or the machine's open files were reached."),
+		handshakes:   counter("failed_handshakes_total", "TLS handshakes of clients that failed or took too long."),
+		logins:       counter("failed_logins_total", "Logins of clients that were refused."),
+		untold:       counter("tap_dropped_total", "Commands that a tap did not show because they came faster than it was read."),
+		prefaces:     counter("refused_prefaces_total", "Connections of networks in ProxyProtocol that did not begin with its header."),
 		cut: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_proxy_cut_clients_total",
 			Help: "Clients that were cut because they were past a bound, by the bound."}, []string{"reason"}),
 		output: gauge("output_bytes", "Bytes that wait for clients that do not read fast enough."),

@@ -1,12 +1,17 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"understudy/cluster"
 )
 
 // Options say where a Proxy listens, and how long and how much it may hold.
@@ -16,6 +21,17 @@ type Options struct {
 
 	// Listen addresses, HOST:PORT; port 0 takes any free one. An empty one is not served.
 	Primary, Reader, Split string
+	// The same endpoints for clients that speak TLS, and what is shown to them: TLS is needed with them.
+	PrimaryTLS, ReaderTLS, SplitTLS string
+	TLS                             *tls.Config
+	// ServerTLS says how to speak TLS with the redis-server of a node at an address, IP:PORT; nil: plain.
+	// Over a unix socket there is none.
+	ServerTLS func(node cluster.NodeID, addr string) *tls.Config
+
+	// Passwords are those of the default user of the endpoints, any of them; none: who connects is let in.
+	Passwords []string
+	// ProxyProtocol are the networks whose connections begin with a header of the PROXY protocol.
+	ProxyProtocol []netip.Prefix
 
 	// Reads says what a read on the primary endpoint waits for; "" is ReadsPermit.
 	Reads Reads
@@ -51,6 +67,16 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
+// What New takes where Options say nothing.
+const (
+	DefaultMaxClients    = 10_000
+	DefaultOutputLimit   = 256 << 20
+	DefaultOutputSoft    = 64 << 20
+	DefaultOutputSoftFor = time.Minute
+	DefaultInputLimit    = 1 << 30
+	DefaultClientMemory  = 2 << 30
+)
+
 // Reads says what a read on the primary endpoint waits for.
 type Reads string
 
@@ -76,8 +102,15 @@ func (o *Options) complete() error {
 	if o.Clock == nil {
 		return errors.New("proxy: Clock is needed")
 	}
-	if o.Primary == "" && o.Reader == "" && o.Split == "" {
+	if slices.Contains(o.Passwords, "") {
+		return errors.New("proxy: Passwords: an empty one lets everybody in; leave it out")
+	}
+	secure := o.PrimaryTLS != "" || o.ReaderTLS != "" || o.SplitTLS != ""
+	switch {
+	case o.Primary == "" && o.Reader == "" && o.Split == "" && !secure:
 		return errors.New("proxy: at least one of Primary, Reader, Split must say where to listen")
+	case secure && o.TLS == nil:
+		return errors.New("proxy: TLS is needed with PrimaryTLS, ReaderTLS, SplitTLS")
 	}
 	if o.Hold == 0 {
 		o.Hold = 5 * time.Second
@@ -89,22 +122,22 @@ func (o *Options) complete() error {
 		o.HoldBytes = 256 << 20
 	}
 	if o.MaxClients == 0 {
-		o.MaxClients = 10_000
+		o.MaxClients = DefaultMaxClients
 	}
 	if o.OutputLimit == 0 {
-		o.OutputLimit = 256 << 20
+		o.OutputLimit = DefaultOutputLimit
 	}
 	if o.OutputSoft == 0 {
-		o.OutputSoft = min(64<<20, o.OutputLimit)
+		o.OutputSoft = min(DefaultOutputSoft, o.OutputLimit)
 	}
 	if o.OutputSoftFor == 0 {
-		o.OutputSoftFor = time.Minute
+		o.OutputSoftFor = DefaultOutputSoftFor
 	}
 	if o.InputLimit == 0 {
-		o.InputLimit = 1 << 30
+		o.InputLimit = DefaultInputLimit
 	}
 	if o.ClientMemory == 0 {
-		o.ClientMemory = 2 << 30
+		o.ClientMemory = DefaultClientMemory
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -6,6 +6,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -22,7 +23,10 @@ type Proxy struct {
 }
 
 // Addrs are the addresses on which a Proxy listens, HOST:PORT; "" where it does not.
-type Addrs struct{ Primary, Reader, Split string }
+type Addrs struct {
+	Primary, Reader, Split          string
+	PrimaryTLS, ReaderTLS, SplitTLS string
+}
 
 // New listens on the endpoints. A connection that arrives before Run waits in the kernel. The error
 // names the endpoint and the address that could not be taken.
@@ -40,11 +44,15 @@ func New(opts Options) (*Proxy, error) {
 		name string
 		addr string
 		kind endpoint
+		tls  *tls.Config
 		out  *string
 	}{
-		{"primary", opts.Primary, primary, &p.addrs.Primary},
-		{"reader", opts.Reader, reader, &p.addrs.Reader},
-		{"split", opts.Split, split, &p.addrs.Split},
+		{"primary", opts.Primary, primary, nil, &p.addrs.Primary},
+		{"reader", opts.Reader, reader, nil, &p.addrs.Reader},
+		{"split", opts.Split, split, nil, &p.addrs.Split},
+		{"primary TLS", opts.PrimaryTLS, primary, opts.TLS, &p.addrs.PrimaryTLS},
+		{"reader TLS", opts.ReaderTLS, reader, opts.TLS, &p.addrs.ReaderTLS},
+		{"split TLS", opts.SplitTLS, split, opts.TLS, &p.addrs.SplitTLS},
 	} {
 		if e.addr == "" {
 			continue
@@ -57,7 +65,7 @@ func New(opts Options) (*Proxy, error) {
 		if err := l.poll.add(fd, epollIn); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		l.doors[fd] = door{fd, e.kind}
+		l.doors[fd] = door{fd: fd, kind: e.kind, tls: e.tls}
 		*e.out = listener.Addr().String()
 	}
 	return p, nil
