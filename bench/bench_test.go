@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -431,5 +433,24 @@ func TestResyncsAreToldApartByWhoAsks(t *testing.T) {
 	countResyncs(log, got)
 	if got["10.98.0.1"] != (counted{Partial: 1}) || got["10.98.0.2"] != (counted{Full: 2}) {
 		t.Errorf("%v", got)
+	}
+}
+
+func TestFiguresOfAnEarlierRunAreShownAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "figures.json")
+	r := report{Command: "go run ./bench loss", Date: "2026-01-02", Writers: 4, Losses: []loss{{Writes: 3, Bytes: 99, Reported: 120, Acked: 50}}}
+	if err := r.write(path); err != nil {
+		t.Fatal(err)
+	}
+	s, err := parse([]string{"-from", path, "loss"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), s, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "3 of 50 acked") || !strings.Contains(out.String(), "reported 120 bytes") {
+		t.Errorf("it shows %s", &out)
 	}
 }

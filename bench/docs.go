@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 )
 
 // document writes the page's block of each part that was measured anew. A block begins with
@@ -41,7 +40,7 @@ func replaceBlock(page, name, block string) (string, error) {
 // are printed.
 func (r *report) block(p part) string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "`%s`, %s.\n\n```text\n", undocumented(r.Command), time.Now().UTC().Format("2006-01-02"))
+	fmt.Fprintf(&b, "`%s`, %s.\n\n```text\n", undocumented(r.Command), r.Date)
 	r.printMachine(&b)
 	p.print(r, &b)
 	fmt.Fprint(&b, "```\n")

@@ -30,15 +30,15 @@ import (
 
 // settings are the flags, and the parts that were asked for.
 type settings struct {
-	understudy, json, keep, docs string
-	rounds, peerEvery, writers   int
-	within                       time.Duration
-	switchovers, crashes         int    // of a soak
-	resume                       string // file of an earlier run that a soak goes on from
-	sizes                        sizes
-	alarmsFor                    time.Duration
-	parts                        []part
-	command                      string // as it was typed, for the docs
+	understudy, json, keep, docs, from string
+	rounds, peerEvery, writers         int
+	within                             time.Duration
+	switchovers, crashes               int    // of a soak
+	resume                             string // file of an earlier run that a soak goes on from
+	sizes                              sizes
+	alarmsFor                          time.Duration
+	parts                              []part
+	command                            string // as it was typed, for the docs
 }
 
 // part is one thing that can be measured.
@@ -92,6 +92,7 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.understudy, "understudy", "", "path of the program to measure; empty: build it from ./cmd/understudy")
 	flags.StringVar(&s.json, "json", "", "file that the figures are written to")
 	flags.StringVar(&s.docs, "docs", "", "page whose generated blocks are written anew with what was measured (docs/failover-times.md)")
+	flags.StringVar(&s.from, "from", "", "measure nothing: print, and write into the page, what an earlier run wrote to this file with -json")
 	flags.StringVar(&s.keep, "keep", "", "existing directory in which the logs and the data of all processes are left; empty: they are removed")
 	flags.IntVar(&s.rounds, "rounds", 5, "how often each thing is measured")
 	flags.IntVar(&s.peerEvery, "peer-every", 1, "Redis Sentinel takes part in every so many rounds: it is slow")
@@ -173,6 +174,9 @@ func (s *sizes) Set(text string) error {
 
 // run measures within a temporary directory and prints what it found, also when it was cut short.
 func run(ctx context.Context, s settings, stdout, progress io.Writer) (err error) {
+	if s.from != "" {
+		return again(s, stdout)
+	}
 	dir, err := os.MkdirTemp(s.keep, "understudy-bench-")
 	if err != nil {
 		return fmt.Errorf("a temporary directory: %w", err)
@@ -200,6 +204,19 @@ func run(ctx context.Context, s settings, stdout, progress io.Writer) (err error
 		err = errors.Join(err, b.report.document(s.docs, s))
 	}
 	return err
+}
+
+// again shows what an earlier run has measured.
+func again(s settings, stdout io.Writer) error {
+	r, err := readReport(s.from)
+	if err != nil {
+		return err
+	}
+	r.print(stdout, s.parts)
+	if s.docs != "" {
+		return r.document(s.docs, s)
+	}
+	return nil
 }
 
 // bench is one run.
@@ -232,6 +249,7 @@ func prepare(ctx context.Context, s settings, dir string, progress io.Writer) (*
 		}
 	}
 	b.report.Machine, err = thisMachine(ctx, b.tools.server)
+	b.report.Date = time.Now().UTC().Format("2006-01-02")
 	b.report.Command, b.report.Rounds, b.report.Writers = s.command, s.rounds, s.writers
 	return b, err
 }
@@ -254,6 +272,18 @@ func (b *bench) measure(ctx context.Context) error {
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
+
+func readReport(path string) (*report, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("figures of an earlier run: %w", err)
+	}
+	r := &report{}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("figures of an earlier run: %s: %w", path, err)
+	}
+	return r, nil
+}
 
 func (r *report) write(path string) error {
 	text, err := json.MarshalIndent(r, "", "  ")

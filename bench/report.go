@@ -18,6 +18,7 @@ import (
 // report is everything that a run found.
 type report struct {
 	Command  string     `json:"command"`
+	Date     string     `json:"date"`
 	Machine  machine    `json:"machine"`
 	Rounds   int        `json:"rounds"`
 	Writers  int        `json:"writers"`

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -119,13 +118,12 @@ func (b *bench) measureSoak(ctx context.Context) (err error) {
 
 // load goes on where an earlier run has written to.
 func (s *soak) load(path string) error {
-	text, err := os.ReadFile(path)
+	r, err := readReport(path)
+	if err == nil && r.Soak == nil {
+		err = fmt.Errorf("%s has no soak in it", path)
+	}
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
-	}
-	var r report
-	if err := json.Unmarshal(text, &r); err != nil || r.Soak == nil {
-		return fmt.Errorf("resume: %s has no soak in it: %w", path, err)
 	}
 	*s = *r.Soak
 	s.Reasons, s.Growth = nil, nil
