@@ -65,6 +65,8 @@ var classes = map[string]Class{
 	"client|setname": Session, "client|getname": Session, "client|setinfo": Session,
 	// The number by which the client knows itself has to outlive a failover.
 	"client|id": Session,
+	// Which replies the client wants; the proxy needs them all.
+	"client|reply": Session,
 
 	// Answered by the proxy itself.
 	"understudy": Session, "understudy|help": Session, "understudy|status": Session,
@@ -79,7 +81,7 @@ var classes = map[string]Class{
 	"multi": Transaction, "exec": Transaction, "discard": Transaction, "watch": Transaction, "unwatch": Transaction,
 
 	"monitor": Dedicated, "script|debug": Dedicated,
-	"client|tracking": Dedicated, "client|caching": Dedicated, "client|reply": Dedicated,
+	"client|tracking": Dedicated, "client|caching": Dedicated,
 	"client|no-evict": Dedicated, "client|no-touch": Dedicated, "client|capa": Dedicated,
 	"client|import-source": Dedicated,
 	// These tell about the connection itself, so it must be the client's own.

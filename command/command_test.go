@@ -133,12 +133,23 @@ func TestConfigOfTheGroupIsRefused(t *testing.T) {
 		{"CONFIG SET appendonly no", "appendonly"}, {"config set Save ''", "save"},
 		{"CONFIG SET maxmemory 1 MIN-REPLICAS-TO-WRITE 0", "min-replicas-to-write"},
 		{"CONFIG SET slave-read-only no", "slave-read-only"}, {"CONFIG SET repl-timeout 1", "repl-timeout"},
+		{"CONFIG SET proto-max-bulk-len 1mb", "proto-max-bulk-len"}, {"CONFIG SET client-query-buffer-limit 1mb", "client-query-buffer-limit"},
 		{"CONFIG SET maxmemory 1", ""}, {"CONFIG SET notify-keyspace-events dir", ""}, {"CONFIG GET dir", ""},
 		{"CONFIG SET saver 1", ""}, {"CONFIG SET dir", "dir"}, {"SET dir x", ""},
 	} {
-		if name, refused := RefusedConfig(line(test.in)); name != test.want || refused != (test.want != "") {
+		if name, refused := RefusedConfig(line(test.in), nil); name != test.want || refused != (test.want != "") {
 			t.Errorf("RefusedConfig(%s) = %q, %v; want %q", test.in, name, refused, test.want)
 		}
+	}
+}
+
+func TestAllowedSettingDoesNotLetOthersThrough(t *testing.T) {
+	allowed := map[string]bool{"maxclients": true}
+	if name, refused := RefusedConfig(line("CONFIG SET MaxClients 5 maxmemory 1"), allowed); refused {
+		t.Errorf("%s is refused although it is allowed", name)
+	}
+	if name, refused := RefusedConfig(line("CONFIG SET maxclients 5 dir /tmp"), allowed); name != "dir" || !refused {
+		t.Errorf("dir behind an allowed setting: %q, %v", name, refused)
 	}
 }
 

@@ -10,12 +10,14 @@ var refusedSettings = []string{
 	"min-replicas-*", "min-slaves-*", // the backstop fence
 	"port", "tls-*", "bind", "bind-source-addr", "unixsocket", "unixsocketperm", "protected-mode", // where we reach it
 	"maxclients", "client-output-buffer-limit", // would cut the proxy or the replicas
+	"proto-max-bulk-len", "client-query-buffer-limit", // less would cut the proxy, more is refused by it
 	"cluster-*", "shutdown-*", "enable-debug-command", "enable-protected-configs",
 }
 
 // RefusedConfig reports whether a CONFIG SET touches a setting that is
-// Understudy's, and the name of the first one, in lower case.
-func RefusedConfig(args [][]byte) (name string, refused bool) {
+// Understudy's and not among those allowed, by their names in lower case, and
+// the name of the first such one.
+func RefusedConfig(args [][]byte, allowed map[string]bool) (name string, refused bool) {
 	if len(args) < 3 || !is(args[0], "config") || !is(args[1], "set") {
 		return "", false
 	}
@@ -23,6 +25,9 @@ func RefusedConfig(args [][]byte) (name string, refused bool) {
 		name := strings.ToLower(string(args[i]))
 		for _, setting := range refusedSettings {
 			prefix, isPrefix := strings.CutSuffix(setting, "*")
+			if allowed[name] {
+				break
+			}
 			if name == setting || isPrefix && strings.HasPrefix(name, prefix) {
 				return name, true
 			}

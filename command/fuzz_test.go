@@ -16,7 +16,7 @@ func FuzzArguments(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		args := bytes.Split(text, []byte("\n"))
-		RefusedConfig(args)
+		RefusedConfig(args, nil)
 		i := Lookup(args)
 		if i == nil {
 			return

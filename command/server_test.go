@@ -68,6 +68,9 @@ var flagsToCompare = map[Flags]string{
 	Loading: "loading", Stale: "stale", Movable: "movablekeys", Container: "container", NoMulti: "no_multi",
 }
 
+// spaced is a command's name as clients send it.
+func spaced(name string) string { return strings.ReplaceAll(name, "|", " ") }
+
 // compareOtherVersion: what a command does to the data must be the same in
 // every version; commands that the table does not have are told.
 func compareOtherVersion(t *testing.T, version string, commands []source.Command) {

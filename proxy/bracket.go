@@ -10,8 +10,14 @@ import (
 type bracket struct {
 	l     *loop
 	b     *backend
-	fresh []stamp   // answered since the last question
-	asked [][]stamp // questions under way; nil for a PING
+	fresh []stamp // answered since the last question
+	asked []inquiry
+}
+
+// inquiry is one that is under way: whose writes' place it tells, or who wants the answer.
+type inquiry struct {
+	stamps []stamp
+	then   func(resp.Value)
 }
 
 // stamp names a request; its order tells whether it is still the same one.
@@ -38,7 +44,12 @@ func (k *bracket) start() {
 }
 
 // ask sends a command to the present primary; nothing happens when there is no connection.
-func (k *bracket) ask(frame []byte, stamps []stamp) {
+func (k *bracket) ask(frame []byte, stamps []stamp) { k.put(frame, inquiry{stamps: stamps}) }
+
+// query is ask with somebody who wants the answer. It may never come.
+func (k *bracket) query(frame []byte, then func(resp.Value)) { k.put(frame, inquiry{then: then}) }
+
+func (k *bracket) put(frame []byte, q inquiry) {
 	l := k.l
 	if k.b == nil || k.b.closed || k.b.key.node != l.writer.Node {
 		k.leave()
@@ -48,7 +59,7 @@ func (k *bracket) ask(frame []byte, stamps []stamp) {
 		}
 		k.b = b
 	}
-	k.asked = append(k.asked, stamps)
+	k.asked = append(k.asked, q)
 	k.b.raw(frame)
 	l.touch(&k.b.conn)
 }
@@ -66,16 +77,22 @@ func (k *bracket) reply(l *loop, b *backend, reply []byte) {
 	if b != k.b || len(k.asked) == 0 {
 		return
 	}
-	stamps := k.asked[0]
+	q := k.asked[0]
 	k.asked = k.asked[1:]
-	if stamps == nil {
+	if q.stamps == nil && q.then == nil {
 		return
 	}
 	v, _, err := resp.Parse(reply)
+	if q.then != nil {
+		if err == nil {
+			q.then(v)
+		}
+		return
+	}
 	if err != nil || len(v.Elems) != 3 || string(v.Elems[0].Str) != "master" {
 		return
 	}
-	for _, s := range stamps {
+	for _, s := range q.stamps {
 		if s.r.order == s.order && s.r.offset == 0 && s.r.epoch == l.writer.Epoch {
 			s.r.offset = v.Elems[1].Int
 		}

@@ -64,6 +64,8 @@ type session struct {
 	proto      int // 2 or 3
 	name       string
 	open       bool // knows one of Options.Passwords
+	silent     bool // CLIENT REPLY OFF
+	skip       bool // CLIENT REPLY SKIP: the next command is not answered
 }
 
 func (c *client) laneKey(node cluster.NodeID) laneKey {
@@ -257,12 +259,14 @@ func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 			l.quit(c)
 			return true
 		}
-		return l.ordinary(c, nil, args, frame)
+		return l.stranger(c, args, frame)
 	}
 	switch info.Class {
 	case command.Refused:
-		l.local(c, []byte(errRefused(info.Name)))
-		return true
+		if !l.allowed[info.Name] {
+			l.local(c, []byte(errRefused(info.Name)))
+			return true
+		}
 	case command.Session:
 		return l.session(c, info, args, frame)
 	case command.Transaction, command.PubSub, command.Dedicated:
@@ -273,7 +277,7 @@ func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 		}
 	}
 	if info.Name == "config|set" {
-		if name, refused := command.RefusedConfig(args); refused {
+		if name, refused := command.RefusedConfig(args, l.allowed); refused {
 			l.local(c, []byte(errRefused("config|set "+name)))
 			return true
 		}

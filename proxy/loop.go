@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"understudy/cluster"
+	"understudy/command"
 	"understudy/failover"
 )
 
@@ -106,7 +108,10 @@ type loop struct {
 	bracket bracket
 	keys    keyTable
 	scripts scriptBook
-	tracker tracker
+
+	allowed   map[string]bool          // refused commands and settings that are let through all the same
+	strangers map[string]*command.Info // commands that the table does not have, by the primary's word; nil: nor has it
+	tracker   tracker
 }
 
 // word is what an agent said, and when.
@@ -139,6 +144,10 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	}
 	l.reserve()
 	checkDescriptors(opts.MaxClients, opts.Logger)
+	l.strangers = map[string]*command.Info{}
+	if l.allowed, err = allowList(opts.Allow); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
 	l.keys.init(maphash.MakeSeed())
 	l.scripts.init(maphash.MakeSeed())
 	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
@@ -305,6 +314,7 @@ func (l *loop) refresh() {
 		l.log.Info("primary changed", "epoch", l.writer.Epoch, "node", l.writer.Node)
 		l.keys.raiseBarrier()
 		l.tracker.reset()
+		clear(l.strangers)
 		l.coolTill, l.ledSince, l.unproved, l.failures = 0, l.now, true, 0
 		l.commits.forgive()
 		l.gaugesAt = l.now

@@ -36,6 +36,10 @@ type Options struct {
 	// Reads says what a read on the primary endpoint waits for; "" is ReadsPermit.
 	Reads Reads
 
+	// Allow names commands that would be refused and are carried all the same, such as "CLIENT PAUSE" or
+	// "CONFIG SET maxclients". What they do to the group is the operator's affair.
+	Allow []string
+
 	// Hold bounds how long a request waits for a primary. The default of 5 s is several times the
 	// longest failover of the fast profile, and shorter than most clients' patience.
 	Hold time.Duration
