@@ -27,6 +27,7 @@ type backend struct {
 	heard     []*request     // what they answered, on a client's own connection
 	login     int            // replies to AUTH, HELLO and SELECT that must be good before anything else is sent
 	setup     int            // replies to our own commands that are still to come
+	forgets   bool           // when the setup is done its client is told to empty its cache
 	setupErr  []byte         // the first of them that was an error
 	id        uint64         // of the connection, among all that this proxy ever made
 	batch     *batch         // open in this turn
@@ -143,6 +144,7 @@ func (b *backend) refuseAll(l *loop) {
 		case r == swallow:
 		case r.group != nil:
 			for _, m := range r.group.members {
+				l.count.leaked++
 				l.deliver(m, b.setupErr)
 			}
 			l.free(r)
@@ -150,6 +152,7 @@ func (b *backend) refuseAll(l *loop) {
 			if r.tx == txEnd {
 				r.c.endTx()
 			}
+			l.count.leaked++ // the session had logged in, on another server
 			l.deliver(r, b.setupErr)
 		}
 	}
@@ -224,6 +227,12 @@ func (b *backend) reply(l *loop, reply []byte) {
 		b.setup--
 		if b.login > 0 {
 			b.loggedIn(l, reply)
+		} else if reply[0] == '-' && b.client != nil && len(b.client.sticky) > 0 && !b.client.gone {
+			l.count.leaked++
+			l.drop(&b.client.conn, errUnkept)
+		}
+		if b.setup == 0 && b.forgets && !b.closed && !b.client.gone {
+			l.forget(b)
 		}
 	case b.onReply != nil:
 		b.onReply(l, b, reply)

@@ -45,6 +45,9 @@ const keepBuffer = 64 << 10
 // errPeerClosed: the other side closed the connection.
 var errPeerClosed = errors.New("connection closed")
 
+// errUnkept: what a client has set on its connection cannot be set on another one.
+var errUnkept = errors.New("CLIENT TRACKING or NO-EVICT could not be restored")
+
 // errDenied: the server does not know the user whom the proxy is to be.
 var errDenied = errors.New("the login was refused")
 

@@ -30,14 +30,21 @@ type dedicated struct {
 	leaving   int             // of these, of UNSUBSCRIBE
 	swallowed int             // confirmations that nobody waits for
 
-	sticky [][]byte   // CLIENT TRACKING and the like
-	redo   []*request // wait for a connection, in order
-	away   bool       // in the loop's list of homeless clients
+	sticky  []setting  // CLIENT TRACKING and the like
+	caching []byte     // CLIENT CACHING, until the command that it is about is answered
+	redo    []*request // wait for a connection, in order
+	away    bool       // in the loop's list of homeless clients
 }
 
 // tied reports whether every command of the client must go to its own connection.
 func (d *dedicated) tied() bool {
 	return d.multi || d.watching || d.ending || len(d.subs) > 0 || d.expects > 0 || len(d.sticky) > 0
+}
+
+// setting is a command that set something on the connection, to be sent again on another one.
+type setting struct {
+	name  string
+	frame []byte
 }
 
 // idleBlock reports whether the connection only waits for something to happen on the server.
@@ -49,9 +56,11 @@ func (l *loop) exclusive(c *client, info *command.Info, args [][]byte, frame []b
 	if c.waiting > c.onDed || c.ending {
 		return false
 	}
-	if info != nil && info.Class == command.Dedicated && !sticks(info.Name) {
-		l.local(c, []byte(errRefused(info.Name)))
-		return true
+	if info != nil && info.Class == command.Dedicated {
+		if name, refused := refusedHere(info, args); refused {
+			l.local(c, []byte(errRefused(name)))
+			return true
+		}
 	}
 	r := l.newRequest(c, info, frame)
 	r.ded, r.block = true, info != nil && info.Class == command.Blocking && info.Blocks(args)
@@ -64,21 +73,11 @@ func (l *loop) exclusive(c *client, info *command.Info, args [][]byte, frame []b
 	if !l.begin(c, r, args) {
 		return true
 	}
-	if len(c.redo) > 0 || !l.sendDedicated(c, r) {
+	// Who waits to be rehomed is told everything again first, see restore.
+	if len(c.redo) > 0 || c.away || !l.sendDedicated(c, r) {
 		l.await(c, r)
 	}
 	return true
-}
-
-// sticks reports whether a command sets something on the connection that can be set again on
-// another one.
-func sticks(name string) bool {
-	switch name {
-	case "client|tracking", "client|no-evict", "client|no-touch":
-		return true
-	default:
-		return false
-	}
 }
 
 // begin notes what the command does to the session; false: it has been answered already.
@@ -118,9 +117,6 @@ func (l *loop) begin(c *client, r *request, args [][]byte) bool {
 		case r.info != nil && r.info.Class == command.PubSub:
 			c.subscribe(name, args)
 			r.sub = true
-		case r.info != nil && r.info.Class == command.Dedicated:
-			c.sticky = append(c.sticky, append([]byte(nil), r.frame...))
-			r.tx = txNone
 		}
 	}
 	return true
@@ -262,8 +258,8 @@ func (l *loop) openDedicated(c *client) bool {
 	if c.name != "" {
 		b.prepare("CLIENT", "SETNAME", c.name)
 	}
-	for _, frame := range c.sticky {
-		b.raw(frame)
+	for _, s := range c.sticky {
+		b.raw(s.frame)
 		b.setup++
 	}
 	c.ded = b
@@ -280,6 +276,7 @@ func (l *loop) restore(c *client) {
 			c.swallowed++
 		}
 	}
+	l.restoreTracking(c)
 	pending := 0
 	for _, r := range c.redo {
 		if r.tx == txQueued {
@@ -379,6 +376,7 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 	c.watchLost = c.watchLost || c.watching
 	c.swallowed = 0
 	if c.leaving > 0 {
+		l.count.leaked++
 		l.drop(&c.conn, errPeerClosed) // which of its subscriptions ended cannot be told
 		return
 	}
@@ -448,6 +446,12 @@ func (l *loop) concluded(c *client, r *request, reply []byte) []byte {
 	case r.info != nil && r.info.Class == command.Session:
 		l.noteLogin(c, reply)
 		c.adopt(r, reply)
+	case r.info != nil && r.info.Class == command.Dedicated:
+		c.stick(r, reply)
+		return reply
+	}
+	if r.tx != txQueued {
+		c.caching = nil
 	}
 	return reply
 }

@@ -30,6 +30,7 @@ type request struct {
 	culprit bool // was running, or may have been, when its server fell silent: see accuse
 	marked  bool // counted in the table of pending writes
 	waits   bool // for a primary: it was not sent, or is to be sent anew
+	quiet   bool // its client does not want the reply
 	done    bool // reply is final and waits for the replies before it
 
 	hashes []uint32 // of its keys
@@ -117,6 +118,7 @@ func (l *loop) newRequest(c *client, info *command.Info, frame []byte) *request 
 	}
 	c.tail = r
 	c.waiting++
+	r.quiet, c.skip = c.silent || c.skip, false
 	l.count.requests++
 	return r
 }
@@ -156,6 +158,9 @@ func (l *loop) deliver(r *request, reply []byte) {
 	if c.gone {
 		l.free(r)
 		return
+	}
+	if r.quiet {
+		reply = nil
 	}
 	if c.head != r {
 		r.reply, r.done = append(r.reply[:0], reply...), true

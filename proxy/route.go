@@ -142,6 +142,9 @@ func (l *loop) answered(r *request, reply []byte) {
 		l.again(r)
 		return
 	}
+	if reply[0] == '-' && leaks(r, reply) {
+		l.count.leaked++
+	}
 	switch {
 	case r.reader:
 		l.deliver(r, reply)
@@ -171,6 +174,18 @@ func (l *loop) isRead(r *request) bool {
 // committed reports whether a read is to wait for a commit whatever it shows.
 func (l *loop) committed(r *request) bool {
 	return l.opts.Reads == ReadsCommitted && r.c.kind == primary
+}
+
+// leaks reports whether a reply tells a client of a failover although the hold is there to hide it.
+func leaks(r *request, reply []byte) bool {
+	switch string(resp.ErrorCode(reply)) {
+	case "READONLY":
+		return !r.reader // a replica that refuses a write says nothing of a failover
+	case "LOADING", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED":
+		return true
+	default:
+		return false
+	}
 }
 
 // rejected reports whether the server refused the request without executing it, because it is not,

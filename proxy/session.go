@@ -17,6 +17,15 @@ func (l *loop) session(c *client, info *command.Info, args [][]byte, frame []byt
 	if isOurs(info) {
 		return l.ourselves(c, info, args)
 	}
+	if info.Name == "client|reply" {
+		if c.multi { // it would be carried out by EXEC, on the server's connection
+			l.local(c, []byte(errRefused("client|reply")))
+			return true
+		}
+		if l.setReply(c, args) {
+			return true
+		}
+	}
 	if c.multi {
 		return l.exclusive(c, info, args, frame) // queued, or refused, by the server
 	}
