@@ -267,6 +267,38 @@ func cut(m *members, name string) {
 	}
 }
 
+func TestTheLeaderHandsOverToAMemberThatMay(t *testing.T) {
+	m := startMembers(t)
+	leader := m.leader()
+	to := ""
+	for _, name := range m.names() {
+		if name != leader {
+			to = name
+		}
+	}
+	user := m.dial(to)
+	rev, err := user.Swap(t.Context(), "/understudy/x", []byte("1"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if moved, err := m.running[to].HandOver(t.Context(), func(string) bool { return true }); err != nil || moved {
+		t.Errorf("a member that does not lead handed the lead over: %v, %v", moved, err)
+	}
+	if moved, err := m.running[leader].HandOver(t.Context(), func(string) bool { return false }); err != nil || moved {
+		t.Errorf("handed over to nobody: %v, %v", moved, err)
+	}
+	moved, err := m.running[leader].HandOver(t.Context(), func(name string) bool { return name == to })
+	if err != nil || !moved {
+		t.Fatalf("not handed over: %v, %v", moved, err)
+	}
+	if now := m.leader(); now != to || m.running[leader].Leads() || !m.running[to].Leads() {
+		t.Errorf("%s leads, want %s", now, to)
+	}
+	if _, err := user.Swap(t.Context(), "/understudy/x", []byte("2"), rev); err != nil {
+		t.Errorf("a user noticed: %v", err)
+	}
+}
+
 func TestAMemberComesBackWithItsData(t *testing.T) {
 	m := startMembers(t)
 	untilSwapped(t, m.running["m1"].Store(), "/a")

@@ -47,6 +47,7 @@ type machine struct {
 	client  *rpc.Client
 	fencer  *redis.Fencer
 	store   *etcd.Store
+	member  *etcd.Embedded // nil: this machine has no member of the store
 	host    *host.Host
 	metrics *registries
 	groups  *groups
@@ -142,6 +143,9 @@ func (m *machine) start(ctx context.Context, a *app) error {
 	a.run("status", part{"status", m.groups.run})
 	a.run("nodes", part{"nodes", m.host.Run})
 	a.run("http", part{"http", func(ctx context.Context) error { return m.groups.serve(ctx, m.http) }})
+	if m.member != nil {
+		a.run("store lead", part{"store lead", func(ctx context.Context) error { m.watchLead(ctx, m.member); return nil }})
+	}
 	return nil
 }
 
@@ -216,7 +220,7 @@ func (m *machine) startMember(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	m.store = e.Store()
+	m.store, m.member = e.Store(), e
 	a.onStop("store", e.Stop)
 	a.run("store watch", part{"store", func(ctx context.Context) error { return m.watchMember(ctx, e) }})
 	return nil
