@@ -49,6 +49,29 @@ const (
 // waits until every node is ready. durability is that of the group.
 func StartMachines(t *testing.T, durability string) *Machines {
 	t.Helper()
+	return startMachines(t, durability, func(string, string) string { return "insecure: true" })
+}
+
+// StartSecureMachines is StartMachines with a certificate for each machine and each proxy.
+func StartSecureMachines(t *testing.T, durability string) *Machines {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "certs")
+	certs := func(args ...string) {
+		if _, text, code := run(t, append(append([]string{"certs"}, args...), "--dir", dir)...); code != 0 {
+			t.Fatalf("understudy certs %s: exit %d: %s", strings.Join(args, " "), code, text)
+		}
+	}
+	certs("init")
+	return startMachines(t, durability, func(name, host string) string {
+		certs("issue", name, "--host", host)
+		return fmt.Sprintf("tls: {ca: %[1]s/ca.pem, cert: %[1]s/%[2]s.pem, key: %[1]s/%[2]s.key}", dir, name)
+	})
+}
+
+// startMachines starts them; identity is the line of the configuration that says who a part is, given its name
+// and its address.
+func startMachines(t *testing.T, durability string, identity func(name, host string) string) *Machines {
+	t.Helper()
 	n := StartZones(t, "a", "b", "c")
 	g := &Machines{t: t, net: n}
 	dir := t.TempDir()
@@ -66,15 +89,15 @@ zone: %s
 data: data
 listen: %s
 store: {embed: {%s}}
-insecure: true
+%s
 groups: [{name: main, nodes: 3, durability: %s, profile: fast}]
-`, i+1, z.Name, z.IP, strings.Join(members, ", "), durability))
+`, i+1, z.Name, z.IP, strings.Join(members, ", "), identity(fmt.Sprintf("m%d", i+1), z.IP), durability))
 		m.write("proxy.yaml", fmt.Sprintf(`group: main
 zone: %s
 listen: {primary: "%s", reader: "%s", split: "127.0.0.1:7381", http: "127.0.0.1:7390"}
 store: {endpoints: [%s]}
-insecure: true
-`, z.Name, proxyPrimary, proxyReader, strings.Join(endpoints, ", ")))
+%s
+`, z.Name, proxyPrimary, proxyReader, strings.Join(endpoints, ", "), identity(fmt.Sprintf("p%d", i+1), z.IP)))
 	}
 	for _, m := range g.all {
 		m.startAgent()
@@ -279,8 +302,8 @@ func (g *Machines) stop() {
 	}
 }
 
-func TestMachinesServeClientsInEveryZone(t *testing.T) {
-	g := StartMachines(t, "sync")
+func TestMachinesWithCertificatesServeClientsInEveryZoneThroughACut(t *testing.T) {
+	g := StartSecureMachines(t, "sync")
 	s := g.WaitAvailable()
 	leads, others := g.primary(s)
 	t.Logf("%s leads in zone %s", s.Primary, leads.Name)
@@ -291,6 +314,17 @@ func TestMachinesServeClientsInEveryZone(t *testing.T) {
 		if v, err := m.place().client(t).Get(background, "k").Result(); err != nil || v != "v" {
 			t.Errorf("zone %s reads %q, %v", m.Name, v, err)
 		}
+	}
+	g.net.Cut(leads.Zone)
+	for _, m := range others {
+		if n, err := m.place().client(t).Incr(background, "n").Result(); err != nil || n == 0 {
+			t.Errorf("zone %s counts %d, %v", m.Name, n, err)
+		}
+	}
+	g.net.Heal()
+	g.WaitAvailable()
+	if n, err := leads.place().client(t).Get(background, "n").Int(); err != nil || n != 2 {
+		t.Errorf("zone %s reads %d after two increments elsewhere, %v", leads.Name, n, err)
 	}
 	g.stop()
 }
