@@ -151,7 +151,7 @@ func (a *alarms) heard(e cluster.Event) {
 	switch e.Name {
 	case "failsafe":
 		a.Failsafe++
-	case "primary_lost", "primary_hung", "fencing":
+	case "primary_lost", "primary_hung", "fencing", "lead_vacant", "claims_early", "claimed":
 		a.Causes = append(a.Causes, fmt.Sprintf("%s %s: %s", e.Node, e.Name, e.Message))
 	}
 }
