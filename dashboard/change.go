@@ -28,7 +28,7 @@ func (d *Dashboard) timeChange(e cluster.Event) {
 		}
 	case e.Name == "switchover_aborted":
 		d.begun = cluster.Event{}
-	case e.Name == "serving" && (d.change == nil || e.Epoch >= d.change.Epoch):
+	case (e.Name == "serving" || e.Name == "primary_changed") && (d.change == nil || e.Epoch >= d.change.Epoch):
 		d.timed(e)
 	}
 }

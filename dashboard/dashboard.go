@@ -50,10 +50,15 @@ type Options struct {
 	Endpoints     cluster.Endpoints
 	Clock         func() time.Duration // the agents' clock
 	Kill          Killer               // nil: forced failovers are refused
+	// Operator says who fails the group over, and how it is asked to, where that is not the group's agents:
+	// requests to change the primary are refused with it. "": they do.
+	Operator string
 	// ChangeFile keeps the newest change of primary of each kind over a restart; "": they are forgotten.
 	ChangeFile string
-	Metrics    Registry
-	Logger     *slog.Logger
+	// Tap answers GET /api/tap; nil: there is none.
+	Tap     http.Handler
+	Metrics Registry
+	Logger  *slog.Logger
 }
 
 // Dashboard answers for one group.
@@ -185,6 +190,9 @@ func (d *Dashboard) Handler() http.Handler {
 	mux.HandleFunc("GET /api/status", d.serveStatus)
 	mux.HandleFunc("GET /api/explain", d.serveExplain)
 	mux.HandleFunc("GET /api/events", d.serveEvents)
+	if d.opts.Tap != nil {
+		mux.Handle("GET /api/tap", d.opts.Tap)
+	}
 	mux.HandleFunc("POST /api/switchover", d.serveSwitchover)
 	mux.HandleFunc("POST /api/failover", d.serveFailover)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.opts.Metrics, promhttp.HandlerOpts{}))

@@ -112,6 +112,9 @@ func (d *Dashboard) operate(w http.ResponseWriter, r *http.Request, asked Asked,
 
 // switchover has the primary hand over. Whom to is its machine's choice.
 func (d *Dashboard) switchover(ctx context.Context, ask SwitchoverRequest) Outcome {
+	if d.opts.Operator != "" {
+		return refuse("%s", d.opts.Operator)
+	}
 	s := d.Status()
 	if s.Primary == "" {
 		return refuse("there is no primary to switch over from: %s", s.Writable())
@@ -132,6 +135,9 @@ func (d *Dashboard) switchover(ctx context.Context, ask SwitchoverRequest) Outco
 // failover kills the primary's redis-server and waits until another node accepts writes; in a group that
 // has no primary it has the best log that is left go on, if the operator accepts the loss.
 func (d *Dashboard) failover(ctx context.Context, ask FailoverRequest) Outcome {
+	if d.opts.Operator != "" {
+		return refuse("%s", d.opts.Operator)
+	}
 	s := d.Status()
 	if ask.Group != "" && ask.Group != s.Group {
 		return refuse("there is no group %q here: this is %q", ask.Group, s.Group)

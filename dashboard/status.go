@@ -96,6 +96,8 @@ func (d *Dashboard) state(s *cluster.Status, now time.Duration) (cluster.GroupSt
 		return cluster.GroupAvailable, ""
 	case d.led.epoch > 0 && now-d.lastLed < d.settle() && slices.ContainsFunc(s.Nodes, alive):
 		return cluster.GroupFailingOver, "a failover is under way: writes are held"
+	case d.opts.Operator != "":
+		return cluster.GroupNoPrimary, "no node says that it is the primary; " + d.opts.Operator
 	}
 	e := d.Explain()
 	for i := range s.Nodes {

@@ -87,6 +87,11 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
+// proxyAddrs are the endpoints of a process, as those of a Proxy.
+func proxyAddrs(p *outpost) proxy.Addrs {
+	return proxy.Addrs{Primary: p.Primary, Reader: p.Reader, Split: p.Split}
+}
+
 func waitUntil(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

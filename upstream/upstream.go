@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -191,6 +192,22 @@ func (w *Watcher) appoint(ctx context.Context, running *sync.WaitGroup, members 
 		w.askers[m.id] = a
 		running.Go(func() { a.run(own) })
 	}
+}
+
+// ServerName is the name for which a node's certificate has to be; "" while the node is not watched. Any
+// goroutine may call it.
+func (w *Watcher) ServerName(id cluster.NodeID) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.askers[id]
+	switch {
+	case a == nil:
+		return ""
+	case a.tls != nil && a.tls.ServerName != "":
+		return a.tls.ServerName
+	}
+	host, _, _ := net.SplitHostPort(a.name)
+	return host
 }
 
 func (w *Watcher) askAll() {

@@ -32,7 +32,8 @@ func newProxy() *cobra.Command {
 		Short: "Serve a group's endpoints where clients are",
 		Long: `Serves the endpoints of a group whose nodes run on other machines, and an HTTP address that
 tells how it is. It learns from the store where the nodes are, and from their agents who may
-accept writes. It keeps nothing: any number of proxies may serve one group, and one that ends
+accept writes. With an upstream in place of a store it stands before a Redis that an operator, Redis
+Sentinel or ElastiCache fails over: it asks the nodes themselves. It keeps nothing: any number of proxies may serve one group, and one that ends
 loses no acked write. While the store is away it goes on with what it knows.
 
 Prints "ready primary=… reader=… split=… http=…" once it knows a primary; the endpoints take
@@ -83,7 +84,11 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, stdout io.Writer, lo
 	}
 	a.run("endpoints", part{"proxy", f.proxy.Run})
 	a.run("http", part{"http", f.serveHTTP})
-	a.run("group", part{"group", f.known.run}, part{"nodes", f.follow})
+	if f.watched != nil {
+		a.run("upstream", part{"upstream", f.watched.run})
+	} else {
+		a.run("group", part{"group", f.known.run}, part{"nodes", f.follow})
+	}
 	if err := notifyReady(); err != nil {
 		log.Warn("the service manager is not told that this is ready", "error", err)
 	}
@@ -117,7 +122,8 @@ type front struct {
 	http    net.Listener
 	proxy   *proxy.Proxy
 	metrics *registries
-	known   *directory
+	known   *directory                   // nil: the group is watched
+	watched *watched                     // nil: the group has agents and a store
 	page    atomic.Pointer[http.Handler] // nil until the store has said what the group is
 	led     chan struct{}                // closed when a primary was heard of
 	sayLed  func()                       // closes it, once
@@ -135,11 +141,18 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*fron
 	} else if c.Insecure {
 		log.Warn("INSECURE: no TLS to the agents and the store: whoever reaches them controls the groups", "component", "proxy")
 	}
-	if f.store, err = f.openStore(); err != nil {
+	o := proxy.Options{
+		Group: c.Group, Zone: c.Zone, Primary: c.Listen.Primary, Reader: c.Listen.Reader, Split: c.Listen.Split,
+		Hold: c.Hold, Reads: proxy.Reads(c.Reads), Clock: f.clock, Logger: log, Metrics: f.metrics.own,
+	}
+	if c.Upstream != nil {
+		err = f.watch(&o)
+	} else {
+		err = f.learn(a)
+	}
+	if err != nil {
 		return nil, err
 	}
-	a.onStop("store", func(context.Context) error { return f.store.Close() })
-	f.known = newDirectory(c.Group, f.store, f.log)
 	for _, x := range c.Listen.addrs() {
 		if x.value == "" {
 			continue
@@ -155,11 +168,40 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*fron
 			return nil, err
 		}
 	}
-	f.proxy, err = proxy.New(proxy.Options{
-		Group: c.Group, Zone: c.Zone, Primary: c.Listen.Primary, Reader: c.Listen.Reader, Split: c.Listen.Split,
-		Hold: c.Hold, Reads: proxy.Reads(c.Reads), Clock: f.clock, Logger: log, Metrics: f.metrics.own,
-	})
+	f.proxy, err = proxy.New(o)
 	return f, err
+}
+
+// learn prepares to hear of the group from its store and its agents.
+func (f *front) learn(a *app) error {
+	var err error
+	if f.store, err = f.openStore(); err != nil {
+		return err
+	}
+	a.onStop("store", func(context.Context) error { return f.store.Close() })
+	f.known = newDirectory(f.config.Group, f.store, f.log)
+	return nil
+}
+
+// watch prepares to watch a group that has neither.
+func (f *front) watch(o *proxy.Options) error {
+	base, err := f.config.Upstream.TLS.config()
+	if err != nil {
+		return fmt.Errorf("upstream: tls: %w", err)
+	}
+	if f.watched, err = newWatched(f); err != nil {
+		return err
+	}
+	o.OnDoubt, o.ServerTLS = f.watched.doubt, f.watched.serverTLS(base)
+	return nil
+}
+
+// missing says why the group is not known.
+func (f *front) missing() string {
+	if f.watched != nil {
+		return f.watched.missing()
+	}
+	return f.known.missing()
 }
 
 func (f *front) openStore() (*etcd.Store, error) {
@@ -200,7 +242,7 @@ func (f *front) serveHTTP(ctx context.Context) error {
 func (f *front) answer(w http.ResponseWriter, r *http.Request) {
 	page := f.page.Load()
 	if page == nil {
-		writeJSON(w, http.StatusServiceUnavailable, dashboard.Outcome{Message: f.known.missing()})
+		writeJSON(w, http.StatusServiceUnavailable, dashboard.Outcome{Message: f.missing()})
 		return
 	}
 	(*page).ServeHTTP(w, r)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,17 +20,17 @@ import (
 
 // proxyConfig is what `understudy proxy` runs with: the endpoints of one group, wherever clients are.
 type proxyConfig struct {
-	Group       string         `yaml:"group" help:"name of the replication group"`
-	Zone        string         `yaml:"zone" help:"failure domain of this machine: replicas of it are read first; empty: no preference"`
-	Listen      listenConfig   `yaml:"listen" help:"where clients reach the endpoints, HOST:PORT; empty: not served; port 0: any free one"`
-	AllowRemote bool           `yaml:"allow_remote" help:"listen on other addresses than the loopback, without TLS or a password for clients"`
-	Store       endpointConfig `yaml:"store" help:"the group's store: HOST:PORT of each member, or URLs of an external etcd"`
-	TLS         tlsConfig      `yaml:"tls" help:"files of this proxy's certificate, shown to the agents and the store: see understudy certs"`
-	Insecure    bool           `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
-	Hold        time.Duration  `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
-	Reads       string         `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
-	LogFormat   string         `yaml:"log_format" help:"format of the log on stderr: text or json"`
-	Upstream    any            `yaml:"upstream,omitempty" help:"other sources than a store"`
+	Group       string          `yaml:"group" help:"name of the replication group"`
+	Zone        string          `yaml:"zone" help:"failure domain of this machine: replicas of it are read first; empty: no preference"`
+	Listen      listenConfig    `yaml:"listen" help:"where clients reach the endpoints, HOST:PORT; empty: not served; port 0: any free one"`
+	AllowRemote bool            `yaml:"allow_remote" help:"listen on other addresses than the loopback, without TLS or a password for clients"`
+	Store       endpointConfig  `yaml:"store" help:"the group's store: HOST:PORT of each member, or URLs of an external etcd"`
+	TLS         tlsConfig       `yaml:"tls" help:"files of this proxy's certificate, shown to the agents and the store: see understudy certs"`
+	Insecure    bool            `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
+	Hold        time.Duration   `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
+	Reads       string          `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
+	LogFormat   string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
+	Upstream    *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
 }
 
 // listenConfig are the addresses of the endpoints.
@@ -58,7 +57,7 @@ func defaultProxyConfig() proxyConfig {
 	return proxyConfig{
 		Group:  "main",
 		Listen: listenConfig{Primary: "127.0.0.1:7379", Reader: "127.0.0.1:7380", Split: "127.0.0.1:7381", HTTP: "127.0.0.1:7390"},
-		Hold:   5 * time.Second, Reads: string(proxy.ReadsPermit), LogFormat: "text",
+		Reads:  string(proxy.ReadsPermit), LogFormat: "text",
 	}
 }
 
@@ -74,7 +73,12 @@ func loadProxyConfig(file string) (proxyConfig, error) {
 		return c, usagef("%s: %w", file, err)
 	}
 	dir := filepath.Dir(file)
-	for _, path := range []*string{&c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile} {
+	paths := []*string{&c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile}
+	if c.Upstream != nil {
+		paths = append(paths, c.Upstream.paths()...)
+	}
+	c.completeHold()
+	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
@@ -83,6 +87,18 @@ func loadProxyConfig(file string) (proxyConfig, error) {
 		return c, usagef("%s: %w", file, err)
 	}
 	return c, nil
+}
+
+// completeHold says how long requests wait where the file does not. Sentinel with usual settings, and AWS,
+// take longer than our own agents.
+func (c *proxyConfig) completeHold() {
+	switch {
+	case c.Hold != 0:
+	case c.Upstream != nil:
+		c.Hold = 30 * time.Second
+	default:
+		c.Hold = 5 * time.Second
+	}
 }
 
 // The bounds of hold. What the profile demands is known once the store is read.
@@ -94,8 +110,6 @@ const (
 // validate checks each setting and the relations between them; the error names the key.
 func (c *proxyConfig) validate() error {
 	switch {
-	case c.Upstream != nil:
-		return fmt.Errorf("upstream: %s is not in this version: name the group and its store", upstreamKind(c.Upstream))
 	case !groupName.MatchString(c.Group):
 		return fmt.Errorf("group %q: 1 to 40 lower-case letters, digits and hyphens, beginning with a letter, are a name", c.Group)
 	case strings.ContainsAny(c.Zone, " \t\n,\""):
@@ -110,21 +124,23 @@ func (c *proxyConfig) validate() error {
 	if err := c.validateListen(); err != nil {
 		return err
 	}
+	if c.Upstream != nil {
+		return c.validateUpstream()
+	}
 	return c.validateStore()
 }
 
-// upstreamKind names the source that a configuration asks for.
-func upstreamKind(upstream any) string {
-	m, ok := upstream.(map[string]any)
-	var kinds []string
-	for kind := range m {
-		kinds = append(kinds, kind)
+// validateUpstream refuses what has no meaning without agents and a store.
+func (c *proxyConfig) validateUpstream() error {
+	switch {
+	case len(c.Store.Endpoints) > 0 || c.Store.User != "" || c.Store.PasswordFile != "" || !c.Store.TLS.empty():
+		return errors.New("upstream: store is set too: a group has agents and a store, or an upstream; say one of them")
+	case !c.TLS.empty() || c.Insecure:
+		return errors.New("upstream: tls and insecure are about agents and a store, which an upstream does not have; TLS to its nodes is upstream: {tls: {enabled: true}}")
+	case c.Reads == string(proxy.ReadsCommitted):
+		return errors.New("reads committed: needs a group of Understudy's own in sync: an upstream acks what is on its primary only")
 	}
-	if !ok || len(kinds) == 0 {
-		return "it"
-	}
-	slices.Sort(kinds)
-	return strings.Join(kinds, ", ")
+	return c.Upstream.validate()
 }
 
 func (c *proxyConfig) validateListen() error {
