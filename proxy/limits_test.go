@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -235,12 +236,13 @@ func TestMain(m *testing.M) {
 // of its input.
 func holdConnections(spec string) error {
 	words := strings.Fields(spec)
-	at, network := words[0], words[2]
+	at, network, size := words[0], words[2], words[3]
 	n, err := strconv.Atoi(words[1])
-	if err != nil {
-		return err
+	bytes, err2 := strconv.Atoi(size)
+	if err != nil || err2 != nil {
+		return errors.Join(err, err2)
 	}
-	command := resp.AppendCommand(nil, "SET", "k", strings.Repeat("x", 20<<10))
+	command := resp.AppendCommand(nil, "SET", "k", strings.Repeat("x", bytes))
 	answer := make([]byte, len(replyOK))
 	var held []net.Conn
 	for range n {
@@ -305,30 +307,32 @@ func TestTenThousandIdleConnectionsTakeLittleMemory(t *testing.T) {
 		t.Skip("it takes some seconds")
 	}
 	g, _ := served(t, nil)
-	idleMemory(t, g, "tcp", wantConnections(t), 8<<10)
+	idleMemory(t, g, "tcp 20000", wantConnections(t), 8<<10)
 }
 
 // What crypto/tls keeps of a connection is not ours to give back: its buffer is as long as the longest
 // record that came.
-func TestIdleTLSConnectionsTakeTheirRecordAndLittleMore(t *testing.T) {
+func TestIdleTLSConnectionsTakeALongRecordAndLittleMore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds")
 	}
 	_, paths := identity(t)
 	g, _ := served(t, withTLS(opened(t, paths)))
-	idleMemory(t, g, "tls", 1000, 48<<10)
+	idleMemory(t, g, "tls 100", 1000, 10<<10)
+	idleMemory(t, g, "tls 20000", 1000, 32<<10)
 }
 
-// idleMemory opens n connections from another process and holds what each costs against a bound in bytes.
-func idleMemory(t *testing.T, g *group, network string, n int, bound float64) {
+// idleMemory opens n connections from another process, each of which sets one value, and holds what each
+// costs against a bound in bytes. load is the network and the value's size.
+func idleMemory(t *testing.T, g *group, load string, n int, bound float64) {
 	t.Helper()
 	addr := g.proxy.Addrs().Primary
-	if network == "tls" {
+	if strings.HasPrefix(load, "tls") {
 		addr = g.proxy.Addrs().PrimaryTLS
 	}
 	before, resident := heldBytes(), residentBytes(t)
 	child := exec.CommandContext(t.Context(), os.Args[0])
-	child.Env = append(os.Environ(), idleChild+"="+addr+" "+strconv.Itoa(n)+" "+network)
+	child.Env = append(os.Environ(), idleChild+"="+addr+" "+strconv.Itoa(n)+" "+load)
 	in, err := child.StdinPipe()
 	must(t, err)
 	out, err := child.StdoutPipe()
@@ -347,7 +351,7 @@ func idleMemory(t *testing.T, g *group, network string, n int, bound float64) {
 	for end := time.Now().Add(60 * time.Second); used > bound && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		used = each()
 	}
-	t.Logf("%d idle connections: %.0f bytes each on heap and stacks, %.0f resident", n, used, float64(residentBytes(t)-resident)/float64(n))
+	t.Logf("%s: %d idle connections: %.0f bytes each on heap and stacks, %.0f resident", load, n, used, float64(residentBytes(t)-resident)/float64(n))
 	if used > bound {
 		t.Errorf("an idle connection takes %.0f bytes, more than %.0f", used, bound)
 	}

@@ -41,6 +41,7 @@ type config struct {
 	AllowRemote   bool          `yaml:"allow-remote"`
 	Hold          time.Duration `yaml:"hold"`
 	Reads         string        `yaml:"reads"`
+	Doors         doors         `yaml:",inline"`
 	RedisServer   string        `yaml:"redis-server"`
 	LogFormat     string        `yaml:"log-format"`
 }
@@ -53,7 +54,7 @@ func defaultConfig() config {
 		Data: defaultData, Group: "main", Nodes: 3, Zones: list{"us-east-1a", "us-east-1b", "us-east-1c"},
 		Durability: string(cluster.DurabilitySync), Profile: "fast", OnLostQuorum: string(cluster.LostQuorumShrink),
 		PrimaryAddr: "127.0.0.1:7379", ReaderAddr: "127.0.0.1:7380", SplitAddr: "127.0.0.1:7381", HTTPAddr: "127.0.0.1:7390",
-		Hold: 5 * time.Second, Reads: string(proxy.ReadsPermit), LogFormat: "text",
+		Hold: 5 * time.Second, Reads: string(proxy.ReadsPermit), Doors: doors(defaultEntrance()), LogFormat: "text",
 	}
 }
 
@@ -78,6 +79,7 @@ func (c *config) flags() *pflag.FlagSet {
 	fs.BoolVar(&c.AllowRemote, "allow-remote", c.AllowRemote, "listen on other addresses than the loopback, without TLS or a password")
 	fs.DurationVar(&c.Hold, "hold", c.Hold, "how long a request waits for a primary before it gets a retryable error")
 	fs.StringVar(&c.Reads, "reads", c.Reads, "reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies")
+	c.Doors.flags(fs)
 	fs.StringVar(&c.RedisServer, "redis-server", c.RedisServer, "path of redis-server or valkey-server, 7.0 or newer; empty: found in PATH")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "format of the log on stderr: text or json")
 	return fs
@@ -217,6 +219,9 @@ func (c *config) validate() error {
 	if err := c.validateReturn(); err != nil {
 		return err
 	}
+	if err := c.Doors.entrance().validate(flagName, c.AllowRemote); err != nil {
+		return err
+	}
 	return c.validateAddrs()
 }
 
@@ -265,11 +270,24 @@ func (c *config) returnNow() func(time.Time) bool {
 	return w.contains
 }
 
+// off stands for an endpoint that is not served without TLS.
+const off = "off"
+
 // addr is an address that clients use, and the flag that names it.
 type addr struct{ flag, value string }
 
 func (c *config) addrs() []addr {
-	return []addr{{"primary-addr", c.PrimaryAddr}, {"reader-addr", c.ReaderAddr}, {"split-addr", c.SplitAddr}, {"http-addr", c.HTTPAddr}}
+	all := []addr{{"primary-addr", c.PrimaryAddr}, {"reader-addr", c.ReaderAddr}, {"split-addr", c.SplitAddr}, {"http-addr", c.HTTPAddr}}
+	for i, secure := range c.Doors.entrance().tlsAddrs() {
+		if secure.value == "" {
+			continue
+		}
+		all = append(all, addr{strings.TrimPrefix(flagName(secure.flag), "--"), secure.value})
+		if all[i].value == "" {
+			all[i].value = off // clients come over TLS only
+		}
+	}
+	return slices.DeleteFunc(all, func(a addr) bool { return a.value == off })
 }
 
 func (c *config) validateAddrs() error {
@@ -282,7 +300,7 @@ func (c *config) validateAddrs() error {
 		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 			return fmt.Errorf("--%s %q: the port must be a number from 0 to 65535", a.flag, a.value)
 		}
-		if !loopback(host) && !c.AllowRemote {
+		if !loopback(host) && !c.AllowRemote && !strings.HasSuffix(a.flag, "-tls-addr") {
 			return fmt.Errorf("--%s %s: other machines could reach it, without TLS or a password; use 127.0.0.1, or say --allow-remote", a.flag, a.value)
 		}
 		if other := taken[a.value]; other != "" && port != "0" {

@@ -212,7 +212,7 @@ func (g *group) newParts(fencer *redis.Fencer, store cluster.Store) error {
 		Group: g.config.Group, Durability: cluster.Durability(g.config.Durability), Profile: g.profile,
 		OnLostQuorum: cluster.LostQuorum(g.config.OnLostQuorum), PreferredZone: g.config.PreferredZone,
 		Peers: peers, Nodes: nodes, Endpoints: g.endpoints(), Clock: g.clock, Kill: g.kill,
-		ChangeFile: filepath.Join(g.config.Data, "last-failover.json"), Metrics: g.metrics, Logger: g.log,
+		ChangeFile: filepath.Join(g.config.Data, "last-failover.json"), Tap: g.tap(), Metrics: g.metrics, Logger: g.log,
 	})
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -148,6 +149,9 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*fron
 	if c.Upstream != nil {
 		err = f.watch(&o)
 	} else {
+		if c.NodeTLS {
+			o.ServerTLS = f.nodeTLS
+		}
 		err = f.learn(a)
 	}
 	if err != nil {
@@ -168,8 +172,22 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*fron
 			return nil, err
 		}
 	}
-	f.proxy, err = proxy.New(o)
+	if err := c.Clients.apply(&o, log); err != nil {
+		return nil, err
+	}
+	if f.proxy, err = proxy.New(o); err == nil {
+		sayTLS(f.proxy.Addrs(), log)
+	}
 	return f, err
+}
+
+// nodeTLS is how a node's redis-server is spoken to.
+func (f *front) nodeTLS(_ cluster.NodeID, at string) *tls.Config {
+	host, _, err := net.SplitHostPort(at)
+	if err != nil {
+		host = at
+	}
+	return f.certs.Client(host)
 }
 
 // learn prepares to hear of the group from its store and its agents.
@@ -229,7 +247,7 @@ func (f *front) openStore() (*etcd.Store, error) {
 
 // endpoints are the addresses that were taken.
 func (f *front) endpoints() cluster.Endpoints {
-	a := f.proxy.Addrs()
+	a := plainOr(f.proxy.Addrs())
 	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: f.http.Addr().String()}
 }
 
@@ -240,6 +258,10 @@ func (f *front) serveHTTP(ctx context.Context) error {
 
 // answer passes a question on to the group's page.
 func (f *front) answer(w http.ResponseWriter, r *http.Request) {
+	if f.config.Clients.Tap && r.Method == http.MethodGet && r.URL.Path == "/api/tap" {
+		f.proxy.TapHandler().ServeHTTP(w, r)
+		return
+	}
 	page := f.page.Load()
 	if page == nil {
 		writeJSON(w, http.StatusServiceUnavailable, dashboard.Outcome{Message: f.missing()})

@@ -29,6 +29,8 @@ type proxyConfig struct {
 	Insecure    bool            `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
 	Hold        time.Duration   `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
 	Reads       string          `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
+	Clients     entrance        `yaml:"clients" help:"how clients enter, and what one may take: TLS addresses and files, password_file, proxy_protocol networks, limits in bytes, tap"`
+	NodeTLS     bool            `yaml:"node_tls" help:"speak TLS with the nodes' redis-servers, which have tls-port for it, with the files of tls"`
 	LogFormat   string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
 	Upstream    *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
 }
@@ -57,7 +59,7 @@ func defaultProxyConfig() proxyConfig {
 	return proxyConfig{
 		Group:  "main",
 		Listen: listenConfig{Primary: "127.0.0.1:7379", Reader: "127.0.0.1:7380", Split: "127.0.0.1:7381", HTTP: "127.0.0.1:7390"},
-		Reads:  string(proxy.ReadsPermit), LogFormat: "text",
+		Reads:  string(proxy.ReadsPermit), Clients: defaultEntrance(), LogFormat: "text",
 	}
 }
 
@@ -78,6 +80,7 @@ func loadProxyConfig(file string) (proxyConfig, error) {
 		paths = append(paths, c.Upstream.paths()...)
 	}
 	c.completeHold()
+	c.Clients.in(dir)
 	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
@@ -124,6 +127,12 @@ func (c *proxyConfig) validate() error {
 	if err := c.validateListen(); err != nil {
 		return err
 	}
+	if err := c.Clients.validate(func(key string) string { return "clients." + key }, c.AllowRemote); err != nil {
+		return err
+	}
+	if c.NodeTLS && c.TLS.empty() {
+		return errors.New("node_tls: tls must say with which files")
+	}
 	if c.Upstream != nil {
 		return c.validateUpstream()
 	}
@@ -146,7 +155,7 @@ func (c *proxyConfig) validateUpstream() error {
 func (c *proxyConfig) validateListen() error {
 	l := c.Listen
 	switch {
-	case l.Primary == "" && l.Reader == "" && l.Split == "":
+	case l.Primary == "" && l.Reader == "" && l.Split == "" && !c.Clients.secure():
 		return errors.New("listen: at least one of primary, reader, split must say where")
 	case l.HTTP == "":
 		return errors.New("listen: http must say where the status is served")
