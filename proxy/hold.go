@@ -89,7 +89,7 @@ func (l *loop) again(r *request) {
 // unsend makes a request one that waits to be sent anew.
 func (l *loop) unsend(r *request) {
 	l.unmark(r)
-	r.seq, r.waits = 0, true
+	r.seq, r.waits, r.resent = 0, true, true
 	if r.heldAt == 0 {
 		r.heldAt = l.now
 		l.count.held++
@@ -129,6 +129,11 @@ func (l *loop) unknown(r *request, why string) {
 func (l *loop) giveUp(r *request, text string) {
 	l.count.timedOut++
 	l.count.leaked++
+	if r.marker != nil && r.order != 0 {
+		// The client's repetition would have a marker of its own, and run again.
+		l.unknown(r, "sent with a marker, and no primary came to say whether that is there")
+		return
+	}
 	l.deliver(r, []byte(text))
 }
 

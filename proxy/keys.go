@@ -55,6 +55,9 @@ func (l *loop) classify(r *request, args [][]byte) {
 		return
 	}
 	r.idem = r.write && info.Idempotent(args)
+	if len(l.opts.Once) > 0 {
+		defer func() { l.once(r, args) }()
+	}
 	if info.FirstKey > 0 && info.FirstKey == info.LastKey && info.FirstKey < len(args) && info.Flags&command.Movable == 0 {
 		r.few[0] = l.keys.slot(args[info.FirstKey])
 		r.hashes = r.few[:1]

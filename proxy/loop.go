@@ -109,6 +109,9 @@ type loop struct {
 	keys    keyTable
 	scripts scriptBook
 
+	markers      uint64           // counts the markers that were given
+	answeredOnce map[int][][]byte // by database: markers of requests that were answered
+
 	allowed   map[string]bool          // refused commands and settings that are let through all the same
 	strangers map[string]*command.Info // commands that the table does not have, by the primary's word; nil: nor has it
 	tracker   tracker
@@ -122,7 +125,7 @@ type word struct {
 
 // counts are added to the metrics once a turn.
 type counts struct {
-	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, resolved, replicaReads, leadReads, reloaded uint64
+	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, resolved, replicaReads, leadReads, reloaded, once uint64
 }
 
 // scratchSize is what one read may take: a full socket buffer of small requests.
@@ -144,9 +147,10 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	}
 	l.reserve()
 	checkDescriptors(opts.MaxClients, opts.Logger)
+	l.answeredOnce = map[int][][]byte{}
 	l.strangers = map[string]*command.Info{}
 	if l.allowed, err = allowList(opts.Allow); err != nil {
-		return nil, errors.Join(err, p.close())
+		return nil, errors.Join(fmt.Errorf("proxy: Allow: %w", err), p.close())
 	}
 	l.keys.init(maphash.MakeSeed())
 	l.scripts.init(maphash.MakeSeed())
@@ -399,6 +403,7 @@ func (l *loop) report() {
 	m.resolved.Add(float64(n.resolved))
 	m.rounds.Add(float64(n.rounds))
 	m.replicaReads.Add(float64(n.replicaReads))
+	m.once.Add(float64(n.once))
 	m.reloaded.Add(float64(n.reloaded))
 	m.onLead.Add(float64(n.leadReads))
 	*n = counts{}

@@ -21,7 +21,7 @@ type metrics struct {
 	rejected, handshakes prometheus.Counter
 	logins, prefaces     prometheus.Counter
 	untold               prometheus.Counter
-	reloaded             prometheus.Counter
+	reloaded, once       prometheus.Counter
 	scripts, scriptBytes prometheus.Gauge
 	cut                  *prometheus.CounterVec
 	output, memory       prometheus.Gauge
@@ -54,6 +54,7 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		backends:     gauge("backend_connections", "Connections to redis-servers."),
 		epoch:        gauge("epoch", "The newest epoch whose primary this proxy knows."),
 		reloaded:     counter("reloaded_scripts_total", "EVALSHAs that were sent with their script, because their connection had not sent it yet."),
+		once:         counter("once_requests_total", "Writes that were sent with a marker, so that they run exactly once."),
 		scripts:      gauge("kept_scripts", "Scripts that the proxy keeps for EVALSHA after a failover."),
 		scriptBytes:  gauge("kept_script_bytes", "Bytes of the scripts that the proxy keeps."),
 		replicaReads: counter("replica_reads_total", "Reads that a replica answered."),

@@ -40,6 +40,10 @@ type Options struct {
 	// "CONFIG SET maxclients". What they do to the group is the operator's affair.
 	Allow []string
 
+	// Once names prefixes of keys: a write that must not run twice, and all of whose keys have one, is sent
+	// with a marker so that it does not. See DESIGN.md for what that costs and what it does not cover.
+	Once []string
+
 	// Hold bounds how long a request waits for a primary. The default of 5 s is several times the
 	// longest failover of the fast profile, and shorter than most clients' patience.
 	Hold time.Duration

@@ -41,6 +41,8 @@ type request struct {
 	after0 uint64 // position in the backend's byte stream behind the frame
 
 	batch    uint64  // number of the batch it was sent in; 0: alone
+	resent   bool    // went back to be sent again: more copies than one may be on their way
+	marker   []byte  // the key that tells whether it ran: see once; nil: none
 	body     *script // of an EVALSHA that is kept here and may have to be spelled out
 	noScript bool    // the server has been found not to have it
 
@@ -158,6 +160,9 @@ func (l *loop) deliver(r *request, reply []byte) {
 	if c.gone {
 		l.free(r)
 		return
+	}
+	if r.marker != nil {
+		l.answeredMarker(r)
 	}
 	if r.quiet {
 		reply = nil

@@ -93,6 +93,15 @@ func (s *scriptBook) find(sha []byte) *script {
 	return e.Value.(*script)
 }
 
+// findBody gives a script by its body; nil when it is not kept.
+func (s *scriptBook) findBody(body string) *script {
+	e := s.byHash[maphash.String(s.seed, body)]
+	if e == nil {
+		return nil
+	}
+	return e.Value.(*script)
+}
+
 // flush forgets all: a client has asked the server to.
 func (s *scriptBook) flush() {
 	clear(s.bySHA)

@@ -63,6 +63,12 @@ func described(name string, v resp.Value) *command.Info {
 	return command.Learn(d)
 }
 
+// CheckAllowed says which name in Options.Allow is none that can be allowed.
+func CheckAllowed(names []string) error {
+	_, err := allowList(names)
+	return err
+}
+
 // allowList makes the names of Options.Allow those that package command uses. Settings of CONFIG SET stand
 // in it as they are.
 func allowList(names []string) (map[string]bool, error) {
@@ -79,7 +85,7 @@ func allowList(names []string) (map[string]bool, error) {
 		}
 		info := command.Lookup(args)
 		if info == nil || info.Class != command.Refused || info.Name != strings.Join(words, "|") {
-			return nil, fmt.Errorf("proxy: Allow %q: is none of the refused commands, and not CONFIG SET with a setting", name)
+			return nil, fmt.Errorf("%q is none of the refused commands, and not CONFIG SET with a setting", name)
 		}
 		allowed[info.Name] = true
 	}

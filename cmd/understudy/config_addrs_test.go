@@ -46,3 +46,15 @@ func TestWhatIsNoListOfAddressesIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestProxyTakesListsOfPrefixesAndCommands(t *testing.T) {
+	c, err := loadProxyConfig(machineFile(t, "store: {endpoints: [127.0.0.1:2379]}\nonce: [\"jobs:\", 'counter:']\nallow: [CLIENT PAUSE, CONFIG SET maxclients]\n"))
+	if err != nil || !slices.Equal(c.Once, []string{"jobs:", "counter:"}) || !slices.Equal(c.Allow, []string{"CLIENT PAUSE", "CONFIG SET maxclients"}) {
+		t.Errorf("%v, %v, %v", c.Once, c.Allow, err)
+	}
+	for text, want := range map[string]string{"once: ['']": "empty prefix", "allow: [GET]": `allow: "GET"`, "allow: [CONFIG SET]": "CONFIG SET"} {
+		if _, err := loadProxyConfig(machineFile(t, "store: {endpoints: [127.0.0.1:2379]}\n"+text+"\n")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -144,7 +144,7 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*fron
 	}
 	o := proxy.Options{
 		Group: c.Group, Zone: c.Zone, Primary: c.Listen.Primary, Reader: c.Listen.Reader, Split: c.Listen.Split,
-		Hold: c.Hold, Reads: proxy.Reads(c.Reads), Clock: f.clock, Logger: log, Metrics: f.metrics.own,
+		Hold: c.Hold, Reads: proxy.Reads(c.Reads), Once: c.Once, Allow: c.Allow, Clock: f.clock, Logger: log, Metrics: f.metrics.own,
 	}
 	if c.Upstream != nil {
 		err = f.watch(&o)

@@ -31,6 +31,8 @@ type proxyConfig struct {
 	Reads       string          `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
 	Clients     entrance        `yaml:"clients" help:"how clients enter, and what one may take: TLS addresses and files, password_file, proxy_protocol networks, limits in bytes, tap"`
 	NodeTLS     bool            `yaml:"node_tls" help:"speak TLS with the nodes' redis-servers, which have tls-port for it, with the files of tls"`
+	Once        []string        `yaml:"once,omitempty" help:"prefixes of keys: a write that must not run twice, and all of whose keys have one, runs exactly once; it costs a script and a marker in the data"`
+	Allow       []string        `yaml:"allow,omitempty" help:"commands that would be refused and are carried all the same: CLIENT PAUSE, CONFIG SET maxclients"`
 	LogFormat   string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
 	Upstream    *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
 }
@@ -123,6 +125,14 @@ func (c *proxyConfig) validate() error {
 		return fmt.Errorf("reads %q: not one of permit, committed", c.Reads)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log_format %q: not one of text, json", c.LogFormat)
+	}
+	for _, prefix := range c.Once {
+		if prefix == "" {
+			return errors.New("once: an empty prefix would be every key's; name the prefixes")
+		}
+	}
+	if err := proxy.CheckAllowed(c.Allow); err != nil {
+		return fmt.Errorf("allow: %w", err)
 	}
 	if err := c.validateListen(); err != nil {
 		return err
