@@ -157,7 +157,7 @@ func (l *loop) overfed(c *conn) bool {
 
 // refuseClient tells a client that too many are there.
 func (l *loop) refuseClient(fd int) {
-	l.metrics.rejected.Inc() // before the client can know
+	l.metrics.rejected.Inc()
 	_, _ = unix.Write(fd, []byte(errMaxClients))
 	_ = unix.Close(fd)
 	l.sayRarely("a client was refused: too many are connected", "clients", len(l.clients), "max_clients", l.opts.MaxClients)

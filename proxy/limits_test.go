@@ -356,3 +356,37 @@ func idleMemory(t *testing.T, g *group, load string, n int, bound float64) {
 		t.Errorf("an idle connection takes %.0f bytes, more than %.0f", used, bound)
 	}
 }
+
+// The kernel says that somebody waits for as long as he does: without a descriptor in reserve the loop would
+// spin, and nobody would be told.
+func TestProxyTellsAClientThatNoFileIsLeftForIt(t *testing.T) {
+	var log notes
+	g, _ := served(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	good := raw(t, g.proxy.Addrs().Primary)
+	if got := say(t, good, "PING"); got != "+PONG\r\n" {
+		t.Fatalf("PING: %q", got)
+	}
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	free, err := unix.Dup(0) // the lowest that is free
+	must(t, err)
+	must(t, unix.Close(free))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free) + 1, Max: old.Max}))
+	t.Cleanup(func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old)) })
+	c := raw(t, g.proxy.Addrs().Primary) // takes it
+	if all, err := io.ReadAll(c); string(all) != errMaxClients || err != nil {
+		t.Errorf("the client is told %q, %v", all, err)
+	}
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old))
+	if n := g.metric("understudy_proxy_rejected_clients_total"); n != 1 {
+		t.Errorf("%v refusals are counted", n)
+	}
+	if !strings.Contains(log.String(), "no file descriptor is left") {
+		t.Errorf("the log says %s", log.String())
+	}
+	for _, x := range []net.Conn{good, raw(t, g.proxy.Addrs().Primary)} {
+		if got := say(t, x, "PING"); got != "+PONG\r\n" {
+			t.Errorf("then PING: %q", got)
+		}
+	}
+}
