@@ -26,6 +26,7 @@ type laggard struct {
 	news   *sync.Cond
 	offset int64 // of the log
 	acked  int64
+	used   int64 // pushes that have freed a WAIT
 }
 
 // question is how long a REPLCONF GETACK is in the log.
@@ -89,9 +90,10 @@ func (s *laggard) answer(words []string) string {
 		if !s.freed {
 			return ":0\r\n"
 		}
-		for pushed := s.pushed.Load(); s.pushed.Load() == pushed; {
+		for s.pushed.Load() == s.used { // on a busy machine the push is here before WAIT
 			s.news.Wait()
 		}
+		s.used = s.pushed.Load()
 		return ":1\r\n"
 	case "PUBLISH":
 		s.pushed.Add(1)
