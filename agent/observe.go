@@ -92,6 +92,12 @@ const pulseShare = 5
 // its disk, says nothing either. But a busy one takes all the processor that it gets. How long it
 // may go on so is the machine's to decide.
 func (a *Agent) feelPulse(now time.Duration) {
+	if redis.Exiting(a.server.PID()) {
+		// It would look busy while the kernel takes a large data set apart, and is as good as gone.
+		a.exited(exitMsg{a.server})
+		a.in.Local.Exit = "it was ended, and its memory is being given back"
+		return
+	}
 	count, err := redis.Pulse(a.server.PID())
 	if err != nil {
 		count = 0 // it runs elsewhere, or the kernel does not tell: it hangs

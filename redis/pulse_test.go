@@ -31,3 +31,21 @@ func TestPulseGrowsWhileAProcessWorksAndStandsStillWhileItIsStopped(t *testing.T
 		t.Errorf("it is stopped, and its pulse grew by %v in %v", grew, span)
 	}
 }
+
+func TestProcessThatEndsIsKnownBeforeItIsReaped(t *testing.T) {
+	sleeper := exec.Command("sleep", "60")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if Exiting(sleeper.Process.Pid) {
+		t.Error("a process that runs is said to end")
+	}
+	if err := sleeper.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the end is seen while nobody has waited for it", func() bool { return Exiting(sleeper.Process.Pid) })
+	_ = sleeper.Wait()
+	if Exiting(sleeper.Process.Pid) {
+		t.Error("a process that is gone is said to end")
+	}
+}
