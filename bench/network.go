@@ -102,14 +102,6 @@ func newNetwork(name string) (*network, error) {
 
 func mac(i int) string            { return fmt.Sprintf("02:00:00:00:01:%02x", i+1) }
 func (n *network) bridge() string { return n.prefix + "bridge" }
-func (n *network) of(ip string) *zone {
-	for _, z := range n.zones {
-		if z.ip == ip {
-			return z
-		}
-	}
-	return nil
-}
 
 // remove ends what still runs in the namespaces and takes them away.
 func (n *network) remove() error {

@@ -347,13 +347,6 @@ func (z *Zone) Listen() (l net.Listener, err error) {
 // pids are the processes inside the zone.
 func (z *Zone) pids() []int { return netnsPIDs(z.ns) }
 
-// signal sends a signal to every process of the zone.
-func (z *Zone) signal(sig syscall.Signal) {
-	for _, pid := range z.pids() {
-		_ = syscall.Kill(pid, sig) // one that has ended meanwhile needs none
-	}
-}
-
 func TestZonesCutLoseAndHeal(t *testing.T) {
 	n := StartZones(t, "a", "b")
 	a, b := n.Zone("a"), n.Zone("b")
