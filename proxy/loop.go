@@ -54,6 +54,8 @@ type loop struct {
 	count    counts
 	gaugesAt time.Duration
 
+	departure *departure // of the clients to another process; nil: none
+
 	clients    map[*client]struct{}
 	lanes      map[laneKey]*backend
 	backends   int
@@ -215,6 +217,7 @@ func (l *loop) turn() error {
 	l.commits.start()
 	l.tracker.start()
 	l.settle()
+	l.depart()
 	l.report()
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -21,6 +22,11 @@ type Options struct {
 
 	// Listen addresses, HOST:PORT; port 0 takes any free one. An empty one is not served.
 	Primary, Reader, Split string
+	// Listeners are sockets that another process handed over, by the endpoint's name: primary, reader, split,
+	// primary TLS, reader TLS, split TLS. They are used in place of the address; nil: all are opened.
+	Listeners map[string]*net.TCPListener
+	// Shut: no client is let in before Open.
+	Shut bool
 	// The same endpoints for clients that speak TLS, and what is shown to them: TLS is needed with them.
 	PrimaryTLS, ReaderTLS, SplitTLS string
 	TLS                             *tls.Config

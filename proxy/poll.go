@@ -63,15 +63,14 @@ func (p *poller) drain() {
 
 func (p *poller) close() error { return errors.Join(unix.Close(p.wake), unix.Close(p.ep)) }
 
-// listen opens a listening socket and returns its own non-blocking descriptor beside it.
-func listen(addr string) (net.Listener, int, error) {
-	l, err := net.Listen("tcp", addr)
+func (p *poller) remove(fd int) error { return unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, fd, nil) }
+
+// ownDescriptor is a listening socket's own non-blocking descriptor beside it. After an error the socket is
+// closed.
+func ownDescriptor(l *net.TCPListener) (int, error) {
+	raw, err := l.SyscallConn()
 	if err != nil {
-		return nil, 0, err
-	}
-	raw, err := l.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		return nil, 0, errors.Join(err, l.Close())
+		return 0, errors.Join(err, l.Close())
 	}
 	fd := -1
 	var inner error
@@ -82,7 +81,7 @@ func listen(addr string) (net.Listener, int, error) {
 		err = unix.SetNonblock(fd, true)
 	}
 	if err != nil {
-		return nil, 0, errors.Join(err, l.Close())
+		return 0, errors.Join(err, l.Close())
 	}
-	return l, fd, nil
+	return fd, nil
 }

@@ -17,9 +17,9 @@ import (
 
 // Proxy serves a group's endpoints.
 type Proxy struct {
-	loop      *loop
-	listeners []net.Listener
-	addrs     Addrs
+	loop  *loop
+	named map[string]*net.TCPListener // by the endpoint's name; not changed after New
+	addrs Addrs
 }
 
 // Addrs are the addresses on which a Proxy listens, HOST:PORT; "" where it does not.
@@ -39,7 +39,7 @@ func New(opts Options) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{loop: l}
+	p := &Proxy{loop: l, named: map[string]*net.TCPListener{}}
 	for _, e := range []struct {
 		name string
 		addr string
@@ -57,16 +57,16 @@ func New(opts Options) (*Proxy, error) {
 		if e.addr == "" {
 			continue
 		}
-		listener, fd, err := listen(e.addr)
+		listener, fd, err := opts.listener(e.name, e.addr)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen on the %s endpoint: %w", e.name, err), p.Close())
 		}
-		p.listeners = append(p.listeners, listener)
-		if err := l.poll.add(fd, epollIn); err != nil {
-			return nil, errors.Join(err, p.Close())
-		}
+		p.named[e.name] = listener
 		l.doors[fd] = door{fd: fd, kind: e.kind, tls: e.tls}
 		*e.out = listener.Addr().String()
+	}
+	if !opts.Shut {
+		l.openDoors()
 	}
 	return p, nil
 }
@@ -89,9 +89,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 func (p *Proxy) Close() error {
 	p.loop.shut()
 	var errs []error
-	for _, l := range p.listeners {
-		errs = append(errs, l.Close())
+	for _, l := range p.named {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
-	p.listeners = nil
 	return errors.Join(errs...)
 }
