@@ -399,6 +399,7 @@ func notifyReady() error {
 	if err != nil {
 		return err
 	}
-	_, err = c.Write([]byte("READY=1"))
+	// Its main process may have changed: see `understudy proxy --take-over`.
+	_, err = fmt.Fprintf(c, "READY=1\nMAINPID=%d", os.Getpid())
 	return errors.Join(err, c.Close())
 }

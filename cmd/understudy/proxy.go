@@ -27,7 +27,7 @@ import (
 
 func newProxy() *cobra.Command {
 	var file string
-	var printConfig bool
+	var printConfig, takeOver bool
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Serve a group's endpoints where clients are",
@@ -39,7 +39,7 @@ loses no acked write. While the store is away it goes on with what it knows.
 
 Prints "ready primary=… reader=… split=… http=…" once it knows a primary; the endpoints take
 clients before that, and hold their requests.`,
-		Example: "  understudy proxy --config /etc/understudy/proxy.yaml\n  understudy proxy --config proxy.yaml --print-config",
+		Example: "  understudy proxy --config /etc/understudy/proxy.yaml\n  understudy proxy --config /etc/understudy/proxy.yaml --take-over\n  understudy proxy --config proxy.yaml --print-config",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
@@ -52,21 +52,32 @@ clients before that, and hold their requests.`,
 			if printConfig {
 				return c.print(cmd.OutOrStdout())
 			}
-			return runProxy(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return runProxy(cmd.Context(), c, seat{file, takeOver}, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "file with the proxy's settings, YAML")
+	cmd.Flags().BoolVar(&takeOver, "take-over", false, "take the sockets and the clients of the process that runs with the same file, which then ends; clients see nothing of it")
 	cmd.Flags().BoolVar(&printConfig, "print-config", false, "check the file, print the effective settings, and end")
 	return cmd
 }
 
+// seat is which process a new one takes the place of, if any.
+type seat struct {
+	file     string // the configuration's
+	takeOver bool
+}
+
 // runProxy serves until ctx ends or an essential part fails.
-func runProxy(ctx context.Context, c proxyConfig, stdout, stderr io.Writer) error {
+func runProxy(ctx context.Context, c proxyConfig, at seat, stdout, stderr io.Writer) error {
 	signal.Ignore(syscall.SIGPIPE)
 	log := newLogger(c.LogFormat, stderr)
 	limitMemory()
 	a := newApp(log)
-	err := serveProxy(ctx, a, c, stdout, log)
+	err := serveProxy(ctx, a, c, at, stdout, log)
+	if errors.Is(err, errHandedOver) {
+		log.Info("another process has taken over", "component", "proxy")
+		err = nil
+	}
 	if err == nil {
 		log.Info("stopping", "component", "proxy")
 	} else if a.started() {
@@ -78,8 +89,23 @@ func runProxy(ctx context.Context, c proxyConfig, stdout, stderr io.Writer) erro
 }
 
 // serveProxy brings the parts up, says so, and waits for their end. What it started is a's to stop.
-func serveProxy(ctx context.Context, a *app, c proxyConfig, stdout io.Writer, log logger) error {
-	f, err := prepareFront(ctx, a, c, log)
+func serveProxy(ctx context.Context, a *app, c proxyConfig, at seat, stdout io.Writer, log logger) error {
+	path, err := handoverPath(c.RunDir, at.file)
+	if err != nil && c.RunDir == "" && !at.takeOver {
+		log.Warn("no other process will be able to take over from this one", "component", "proxy", "error", err)
+		path, err = "", nil
+	}
+	var before *inherited
+	if err == nil && at.takeOver {
+		if before, err = inherit(path, c.Group); err == nil && before != nil {
+			log.Info("the sockets of another process were taken over; it goes on until this one knows the primary", "component", "proxy")
+			a.onStop("the process before", func(context.Context) error { return ignoreClosed(before.close()) })
+		}
+	}
+	if err != nil {
+		return coded{exitUsage, err}
+	}
+	f, err := prepareFront(ctx, a, c, before, log)
 	if err != nil {
 		return coded{exitUsage, err}
 	}
@@ -90,11 +116,18 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, stdout io.Writer, lo
 	} else {
 		a.run("group", part{"group", f.known.run}, part{"nodes", f.follow})
 	}
-	if err := notifyReady(); err != nil {
-		log.Warn("the service manager is not told that this is ready", "error", err)
+	if before == nil {
+		f.begin(a, path)
 	}
 	select {
 	case <-f.led:
+		if before != nil {
+			if err := before.takeOver(f); err != nil {
+				return err
+			}
+			a.run("clients of the process before", part{"clients of the process before", func(ctx context.Context) error { return before.adopt(ctx, f) }})
+			f.begin(a, path)
+		}
 		e := f.endpoints()
 		if _, err := fmt.Fprintf(stdout, "ready primary=%s reader=%s split=%s http=%s\n", e.Primary, e.Reader, e.Split, e.HTTP); err != nil {
 			log.Warn("nobody reads what is printed", "error", err)
@@ -112,6 +145,16 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, stdout io.Writer, lo
 	}
 }
 
+// begin lets others know that this process serves: its service manager, and who may take its place.
+func (f *front) begin(a *app, path string) {
+	if path != "" {
+		a.run("successors", part{"successors", (&successors{f, path}).run})
+	}
+	if err := notifyReady(); err != nil {
+		f.log.Warn("the service manager is not told that this is ready", "error", err)
+	}
+}
+
 // front is everything that `understudy proxy` runs.
 type front struct {
 	config  proxyConfig
@@ -121,6 +164,7 @@ type front struct {
 	certs   *certs.Files // nil: no TLS
 	store   *etcd.Store
 	http    net.Listener
+	door    *gate // is http
 	proxy   *proxy.Proxy
 	metrics *registries
 	known   *directory                   // nil: the group is watched
@@ -131,7 +175,7 @@ type front struct {
 }
 
 // prepareFront checks and takes all that can be refused, and starts nothing.
-func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*front, error) {
+func prepareFront(ctx context.Context, a *app, c proxyConfig, before *inherited, log logger) (*front, error) {
 	f := &front{config: c, log: log.With("component", "proxy"), plain: log, clock: newClock(), metrics: newRegistries(), led: make(chan struct{})}
 	f.sayLed = sync.OnceFunc(func() { close(f.led) })
 	var err error
@@ -157,28 +201,51 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, log logger) (*fron
 	if err != nil {
 		return nil, err
 	}
-	for _, x := range c.Listen.addrs() {
-		if x.value == "" {
-			continue
-		}
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", x.value)
-		if err != nil {
-			return nil, addrError(addr{"config: " + x.flag, x.value}, err)
-		}
-		if x.flag == "listen.http" {
-			f.http = l
-			a.onStop("http listener", func(context.Context) error { return ignoreClosed(l.Close()) })
-		} else if err := l.Close(); err != nil { // the proxy listens for itself; this was to say which is at fault
-			return nil, err
-		}
-	}
 	if err := c.Clients.apply(&o, log); err != nil {
+		return nil, err
+	}
+	if err := f.listen(ctx, a, before, &o); err != nil {
 		return nil, err
 	}
 	if f.proxy, err = proxy.New(o); err == nil {
 		sayTLS(f.proxy.Addrs(), log)
 	}
 	return f, err
+}
+
+// listen takes the HTTP address, and the sockets of the process before, or sees to it that every address
+// is free.
+func (f *front) listen(ctx context.Context, a *app, before *inherited, o *proxy.Options) error {
+	o.Listeners, o.Shut = map[string]*net.TCPListener{}, before != nil
+	for name, at := range map[string]string{"primary": o.Primary, "reader": o.Reader, "split": o.Split,
+		"primary TLS": o.PrimaryTLS, "reader TLS": o.ReaderTLS, "split TLS": o.SplitTLS} {
+		if l := before.take(name, at); l != nil {
+			o.Listeners[name] = l
+		}
+	}
+	for _, x := range f.config.Listen.addrs() {
+		name := strings.TrimPrefix(x.flag, "listen.")
+		if x.value == "" || o.Listeners[name] != nil {
+			continue
+		}
+		if l := before.take(name, x.value); l != nil { // HTTP
+			f.door = newGate(l)
+			f.door.shut() // the process before answers until its place is taken
+			continue
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", x.value)
+		if err != nil {
+			return addrError(addr{"config: " + x.flag, x.value}, err)
+		}
+		if x.flag == "listen.http" {
+			f.door = newGate(l.(*net.TCPListener))
+		} else if err := l.Close(); err != nil { // the proxy listens for itself; this was to say which is at fault
+			return err
+		}
+	}
+	f.http = f.door
+	a.onStop("http listener", func(context.Context) error { return ignoreClosed(f.door.Close()) })
+	return nil
 }
 
 // nodeTLS is how a node's redis-server is spoken to.

@@ -34,6 +34,8 @@ type proxyConfig struct {
 	Once        []string        `yaml:"once,omitempty" help:"prefixes of keys: a write that must not run twice, and all of whose keys have one, runs exactly once; it costs a script and a marker in the data"`
 	Allow       []string        `yaml:"allow,omitempty" help:"commands that would be refused and are carried all the same: CLIENT PAUSE, CONFIG SET maxclients"`
 	LogFormat   string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
+	RunDir      string          `yaml:"run_dir,omitempty" help:"directory of the socket over which a new process takes over with --take-over; empty: the service manager's, or this user's"`
+	Drain       time.Duration   `yaml:"drain" help:"how long transactions, subscriptions and blocked clients may go on then, before they are cut"`
 	Upstream    *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
 }
 
@@ -61,7 +63,7 @@ func defaultProxyConfig() proxyConfig {
 	return proxyConfig{
 		Group:  "main",
 		Listen: listenConfig{Primary: "127.0.0.1:7379", Reader: "127.0.0.1:7380", Split: "127.0.0.1:7381", HTTP: "127.0.0.1:7390"},
-		Reads:  string(proxy.ReadsPermit), Clients: defaultEntrance(), LogFormat: "text",
+		Reads:  string(proxy.ReadsPermit), Drain: 30 * time.Second, Clients: defaultEntrance(), LogFormat: "text",
 	}
 }
 
@@ -77,7 +79,7 @@ func loadProxyConfig(file string) (proxyConfig, error) {
 		return c, usagef("%s: %w", file, err)
 	}
 	dir := filepath.Dir(file)
-	paths := []*string{&c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile}
+	paths := []*string{&c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile, &c.RunDir}
 	if c.Upstream != nil {
 		paths = append(paths, c.Upstream.paths()...)
 	}
@@ -119,6 +121,8 @@ func (c *proxyConfig) validate() error {
 		return fmt.Errorf("group %q: 1 to 40 lower-case letters, digits and hyphens, beginning with a letter, are a name", c.Group)
 	case strings.ContainsAny(c.Zone, " \t\n,\""):
 		return fmt.Errorf("zone %q: is no name of a zone", c.Zone)
+	case c.Drain < 0 || c.Drain > time.Hour:
+		return fmt.Errorf("drain %v: must be from 0s to 1h", c.Drain)
 	case c.Hold < leastHold || c.Hold > mostHold:
 		return fmt.Errorf("hold %v: must be from %v to %v", c.Hold, leastHold, mostHold)
 	case c.Reads != string(proxy.ReadsPermit) && c.Reads != string(proxy.ReadsCommitted):
