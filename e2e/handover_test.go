@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -175,6 +177,35 @@ func TestClientsSeeNothingWhenAnotherProcessTakesOver(t *testing.T) {
 		time.Since(begin).Round(time.Millisecond), load.total()-acked, len(load.errors), load.dials.Load()-dials, load.gap.Round(time.Millisecond))
 	p.stop()
 }
+
+// TestReloadStartsTheNextProcess: SIGHUP is what a service manager's reload sends.
+func TestReloadStartsTheNextProcess(t *testing.T) {
+	a, b, c := foreigners(t)
+	file := outpostFile(t, "group: shop\n"+anyPorts+fmt.Sprintf("upstream: {static: {primary: %s, replicas: [%s, %s]}}\n", a.Addr(), b.Addr(), c.Addr()))
+	ownRuntime(t)
+	p := startOutpost(t, file)
+	load := countUp(t, p.Primary, 4)
+	must(t, p.up.cmd.Process.Signal(syscall.SIGHUP))
+	next := 0
+	waitUntil(t, "the next process is started", func() bool {
+		m := startedPID.FindStringSubmatch(p.up.log())
+		if m != nil {
+			next, _ = strconv.Atoi(m[1])
+		}
+		return m != nil
+	})
+	defer func() { _ = syscall.Kill(next, syscall.SIGKILL) }() // it has ended already when all went well
+	waitUntil(t, "the next process has all clients", func() bool { return strings.Contains(p.up.log(), "msg=\"taken over\"") })
+	load.more(200)
+	load.check(a.direct)
+	if n := load.dials.Load(); n > 6 { // those with pipelines have two connections
+		t.Errorf("4 clients made %d connections", n)
+	}
+	must(t, syscall.Kill(next, syscall.SIGINT))
+	p.ends(0) // its output ends with the next process's
+}
+
+var startedPID = regexp.MustCompile(`is to take over".* pid=([0-9]+)`)
 
 func TestASubscriberIsCutWhenTimeIsUpAndReconnectsToTheNextProcess(t *testing.T) {
 	a, b, c := foreigners(t)

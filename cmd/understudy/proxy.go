@@ -34,8 +34,12 @@ func newProxy() *cobra.Command {
 		Long: `Serves the endpoints of a group whose nodes run on other machines, and an HTTP address that
 tells how it is. It learns from the store where the nodes are, and from their agents who may
 accept writes. With an upstream in place of a store it stands before a Redis that an operator, Redis
-Sentinel or ElastiCache fails over: it asks the nodes themselves. It keeps nothing: any number of proxies may serve one group, and one that ends
-loses no acked write. While the store is away it goes on with what it knows.
+Sentinel or ElastiCache fails over: it asks the nodes themselves. It keeps nothing: any number of
+proxies may serve one group, and one that ends loses no acked write. While the store is away it goes on
+with what it knows. One process serves one group; run one for each.
+
+With --take-over it takes the place of the process that runs with the same file: clients keep their
+connections. SIGHUP has a process start such a one itself, from the program's file as it is then.
 
 Prints "ready primary=… reader=… split=… http=…" once it knows a primary; the endpoints take
 clients before that, and hold their requests.`,
@@ -117,7 +121,7 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, at seat, stdout io.W
 		a.run("group", part{"group", f.known.run}, part{"nodes", f.follow})
 	}
 	if before == nil {
-		f.begin(a, path)
+		f.begin(a, path, at.file)
 	}
 	select {
 	case <-f.led:
@@ -126,7 +130,7 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, at seat, stdout io.W
 				return err
 			}
 			a.run("clients of the process before", part{"clients of the process before", func(ctx context.Context) error { return before.adopt(ctx, f) }})
-			f.begin(a, path)
+			f.begin(a, path, at.file)
 		}
 		e := f.endpoints()
 		if _, err := fmt.Fprintf(stdout, "ready primary=%s reader=%s split=%s http=%s\n", e.Primary, e.Reader, e.Split, e.HTTP); err != nil {
@@ -146,9 +150,10 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, at seat, stdout io.W
 }
 
 // begin lets others know that this process serves: its service manager, and who may take its place.
-func (f *front) begin(a *app, path string) {
+func (f *front) begin(a *app, path, file string) {
 	if path != "" {
-		a.run("successors", part{"successors", (&successors{f, path}).run})
+		s := &successors{f: f, path: path, file: file}
+		a.run("successors", part{"successors", s.run}, part{"reload", s.startOnRequest})
 	}
 	if err := notifyReady(); err != nil {
 		f.log.Warn("the service manager is not told that this is ready", "error", err)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -205,7 +207,47 @@ func ownDir(dir string) error {
 // successors waits for a process that takes this one's place.
 type successors struct {
 	f    *front
-	path string
+	path string // of the socket over which it asks
+	file string // of the configuration
+}
+
+// startOnRequest starts a process that takes this one's place whenever SIGHUP asks for it, from the
+// program's file as it is then: a new version, or the same one with a changed configuration. A service
+// manager's reload is that.
+func (s *successors) startOnRequest(ctx context.Context) error {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := s.start(); err != nil {
+			s.f.log.Error("no other process can be started: this one goes on", "error", err)
+		}
+	}
+}
+
+// start does not wait for the process: it outlives this one.
+func (s *successors) start() error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(program, "proxy", "--config", s.file, "--take-over")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.f.log.Info("another process was started that is to take over", "pid", cmd.Process.Pid)
+	go func() {
+		if err := cmd.Wait(); err != nil { // the end of this process ends this too
+			s.f.log.Error("the process that was to take over has ended: this one goes on", "error", err)
+		}
+	}()
+	return nil
 }
 
 // run serves until ctx ends; it returns errHandedOver when everything was handed over.
