@@ -98,3 +98,16 @@ func TestAPasswordFileThatIsNotThereIsSaidWithoutStartingAnything(t *testing.T) 
 		t.Errorf("%v", err)
 	}
 }
+
+func TestTheSampleUpstreamFilesAreConfigurations(t *testing.T) {
+	for name, want := range map[string]time.Duration{"proxy-sentinel.yaml": 30 * time.Second, "proxy-elasticache.yaml": time.Minute, "proxy-static.yaml": 30 * time.Second} {
+		c, err := loadProxyConfig(filepath.Join("..", "..", "deploy", name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := c.Upstream.options(); err != nil || c.Hold != want || c.Group != "shop" {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+}
