@@ -11,8 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	server "understudy/redis"
 )
 
 // `understudy proxy` as a process of its own before a Redis that somebody else fails over.
@@ -215,6 +220,49 @@ func TestAProxyOnItsOwnIsUsedByClientsOfAStaticGroup(t *testing.T) {
 	p.wait("there is no primary", func(s Status) bool { return s.Primary == "" })
 	if code, err := p.ask(http.MethodGet, "/healthz", &struct{}{}); err != nil || code != http.StatusServiceUnavailable {
 		t.Errorf("healthz without a primary: %d %v", code, err)
+	}
+	p.stop()
+}
+
+func TestAProxyOnItsOwnSpeaksTLSWithItsNodes(t *testing.T) {
+	bin, err := server.FindServer(t.Context(), "")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	for _, args := range [][]string{{"init"}, {"issue", "node", "--host", "127.0.0.1"}, {"issue", "web", "--host", "127.0.0.1"}} {
+		if out, text, code := run(t, append(append([]string{"certs"}, args...), "--dir", dir)...); code != 0 {
+			t.Fatalf("understudy certs %v: %s%s", args, out, text)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	port := unusedPorts(t, 1)[0]
+	node := exec.Command(bin.Path, "--port", "0", "--tls-port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--requirepass", "secret",
+		"--tls-cert-file", at("node.pem"), "--tls-key-file", at("node.key"), "--tls-ca-cert-file", at("ca.pem"))
+	node.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, node.Start())
+	t.Cleanup(func() {
+		_ = node.Process.Kill()
+		_ = node.Wait()
+	})
+	must(t, os.WriteFile(at("secret"), []byte("secret\n"), 0o600))
+	file := at("proxy.yaml")
+	text := "group: shop\n" + anyPorts + `upstream:
+  static: {primary: 127.0.0.1:` + port + `}
+  password_file: secret
+  lend_login: true
+  tls: {enabled: true, ca: ca.pem, cert: web.pem, key: web.key}
+`
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	p := startOutpost(t, file)
+	c := redis.NewClient(&redis.Options{Addr: p.Primary, MaxRetries: -1})
+	defer c.Close()
+	must(t, c.Set(t.Context(), "k", "v", 0).Err())
+	if v, err := c.Get(t.Context(), "k").Result(); err != nil || v != "v" {
+		t.Errorf("%q, %v", v, err)
+	}
+	if strings.Contains(p.up.log(), "secret") {
+		t.Errorf("the log has the password:\n%s", p.up.log())
 	}
 	p.stop()
 }
