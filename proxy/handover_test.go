@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 )
 
 // successor starts a proxy that takes another one's place: with its sockets, and shut.
-func successor(t *testing.T, old *group) *group {
+func successor(t *testing.T, old *group, change ...func(*Options)) *group {
 	t.Helper()
 	files, err := old.proxy.Listeners()
 	must(t, err)
@@ -28,7 +29,12 @@ func successor(t *testing.T, old *group) *group {
 		must(t, errors.Join(err, f.Close()))
 		given[name] = l.(*net.TCPListener)
 	}
-	return startProxy(t, func(o *Options) { o.Listeners, o.Shut = given, true })
+	return startProxy(t, func(o *Options) {
+		o.Listeners, o.Shut = given, true
+		for _, f := range change {
+			f(o)
+		}
+	})
 }
 
 // leaveTo has clients go from one proxy to another as they do between processes.
@@ -183,6 +189,41 @@ func TestSessionsWithStateGetTimeBeforeTheyAreCut(t *testing.T) {
 	blocked.say("PING\r\n", "+PONG")
 	if got := clientsOf(next); got != 3 {
 		t.Errorf("the next proxy has %d clients, not 3", got)
+	}
+}
+
+// TestAnIdleClientWithTLSReconnects: the keys of its connection are the old process's, which cuts it while it
+// is idle, and long before time is up.
+func TestAnIdleClientWithTLSReconnects(t *testing.T) {
+	_, paths := identity(t)
+	n := startNode(t, "g-001")
+	n.promote(t)
+	secure := withTLS(opened(t, paths))
+	old := startProxy(t, secure)
+	old.lead(n, 1, nil)
+	var dials atomic.Int64
+	c := goredis.NewClient(&goredis.Options{Addr: old.proxy.Addrs().PrimaryTLS, PoolSize: 1,
+		Dialer: func(_ context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return tls.Dial(network, addr, trusting(t, paths))
+		}})
+	defer c.Close()
+	must(t, c.Set(ctx, "k", "v", 0).Err())
+	next := successor(t, old, secure)
+	next.lead(n, 1, nil)
+	if next.proxy.Addrs() != old.proxy.Addrs() {
+		t.Errorf("%+v in place of %+v", next.proxy.Addrs(), old.proxy.Addrs())
+	}
+	begin := time.Now()
+	must(t, old.proxy.Leave(ctx, leaveTo(next, time.Minute)))
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("an idle client took %v", took)
+	}
+	if v, err := c.Get(ctx, "k").Result(); err != nil || v != "v" {
+		t.Errorf("%q, %v", v, err)
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("the client made %d connections", n)
 	}
 }
 
