@@ -369,3 +369,22 @@ func TestHardestCasesNameWhatIsThere(t *testing.T) {
 		t.Errorf("%d cases, want 10", cases)
 	}
 }
+
+// `make test` names the packages that it tests, by how they may share the machine: none may be forgotten.
+func TestMakeTestsEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tested []string
+	for _, list := range regexp.MustCompile(`(?m)^(?:PURE|SIM|CALM|TIMED|E2E) = (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		for _, p := range regexp.MustCompile(`\./[a-z0-9/]*|(?:^| )\.(?: |$)`).FindAllString(list[1], -1) {
+			tested = append(tested, strings.Trim(strings.TrimPrefix(strings.TrimSpace(p), "./"), "/."))
+		}
+	}
+	for _, s := range sources(t) {
+		if s.test && !slices.ContainsFunc(tested, func(p string) bool { return s.pkg == p || p != "" && strings.HasPrefix(s.pkg, p+"/") }) {
+			t.Errorf("%s: no list of the Makefile has its package", s.name)
+		}
+	}
+}

@@ -27,8 +27,10 @@ func TestMachines(t *testing.T) {
 		t.Fatalf("no story: %v", err)
 	}
 	for _, story := range stories {
-		// One after the other: each is three machines and more.
-		t.Run(strings.TrimSuffix(filepath.Base(story), ".txtar"), func(t *testing.T) { playMachines(t, story) })
+		t.Run(strings.TrimSuffix(filepath.Base(story), ".txtar"), func(t *testing.T) {
+			t.Parallel() // each waits most of its time
+			playMachines(t, story)
+		})
 	}
 }
 
