@@ -38,6 +38,7 @@ type Host struct {
 	secrets  map[string]string
 	news     chan struct{} // has room for one: something above changed
 	heldAt   time.Duration // when the newest acknowledged renewal of our record was sent
+	hasMore  chan struct{} // has room for one: a node has come here, and our record does not say so yet
 }
 
 // entry is a record and its revision.
@@ -86,7 +87,7 @@ func New(o Options) (*Host, error) {
 	return &Host{
 		opts: o, log: o.Logger.With("component", "host", "machine", o.Machine.Name), ports: p,
 		running: map[cluster.NodeID]*running{}, offered: map[cluster.NodeID]time.Duration{}, moved: map[cluster.NodeID]bool{},
-		ended: make(chan *running, 64), news: make(chan struct{}, 1),
+		ended: make(chan *running, 64), news: make(chan struct{}, 1), hasMore: make(chan struct{}, 1),
 		specs: map[string]entry[cluster.Spec]{}, machines: map[string]seen{}, leads: map[string]lead{}, secrets: map[string]string{},
 	}, nil
 }
@@ -166,7 +167,19 @@ func (h *Host) renew(ctx context.Context) {
 			h.log.Warn("this machine's record is not renewed", "error", err)
 			pause = min(pause, time.Second)
 		}
-		rest(ctx, pause)
+		h.untilDue(ctx, pause)
+	}
+}
+
+// untilDue waits for the next renewal: a node that has come here is told at once, because after a loss of
+// the store it belongs where its data is.
+func (h *Host) untilDue(ctx context.Context, pause time.Duration) {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-h.hasMore:
+	case <-ctx.Done():
 	}
 }
 
@@ -468,6 +481,10 @@ func (h *Host) start(ctx context.Context, a Assignment) {
 	id := a.Place.ID
 	var err error
 	if a.Port, err = h.ports.of(id); err == nil {
+		select {
+		case h.hasMore <- struct{}{}:
+		default:
+		}
 		a.Store = held{h.opts.Store, h.holds}
 		var n Node
 		if n, err = h.opts.Start(a); err == nil {

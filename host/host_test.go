@@ -190,7 +190,7 @@ func TestAStoreThatLosesEverythingStopsNothing(t *testing.T) {
 	for i, name := range []string{"m1", "m2", "m3"} {
 		s.run(s.options(name, string(rune('a'+i))))
 	}
-	s.until("all run", func(runs map[string]string) bool { return len(runs) == 3 })
+	s.until("all run, and the machines' records say where", func(runs map[string]string) bool { return len(runs) == 3 && s.recorded() == 3 })
 	s.mu.Lock()
 	before, secret := maps.Clone(s.runs), s.seen["main-001"].Secret
 	s.mu.Unlock()
@@ -237,6 +237,26 @@ func TestAStoreThatLosesEverythingStopsNothing(t *testing.T) {
 	if err != nil || len(entries) != 1 || string(entries[0].Value) != secret {
 		t.Errorf("the secret is another one now: the servers that run have the old one (%v)", err)
 	}
+}
+
+// recorded is how many nodes the machines' records say they have.
+func (s *stage) recorded() int {
+	s.t.Helper()
+	rest(s.t.Context(), 5*time.Millisecond)
+	defer s.change(func(*stage) {}) // look again: records are no events
+	entries, _, err := s.store.List(s.t.Context(), cluster.MachinesPrefix)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n := 0
+	for _, e := range entries {
+		var m cluster.Machine
+		if err := json.Unmarshal(e.Value, &m); err != nil {
+			s.t.Fatal(err)
+		}
+		n += len(m.Has)
+	}
+	return n
 }
 
 // count is how often an event was told.
