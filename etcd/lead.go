@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"net"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 )
@@ -21,7 +23,7 @@ func (e *Embedded) HandOver(ctx context.Context, may func(member string) bool) (
 		return false, nil
 	}
 	for _, m := range x.Server.Cluster().Members() { // sorted by their ids
-		if m.ID == x.Server.MemberID() || m.IsLearner || !may(m.Name) {
+		if m.ID == x.Server.MemberID() || m.IsLearner || !may(m.Name) || !e.answers(ctx, m.Name) {
 			continue
 		}
 		if err := x.Server.MoveLeader(ctx, uint64(x.Server.MemberID()), uint64(m.ID)); err != nil {
@@ -30,4 +32,16 @@ func (e *Embedded) HandOver(ctx context.Context, may func(member string) bool) (
 		return true, nil
 	}
 	return false, nil
+}
+
+// reachWithin bounds the look at a member before it is given the lead.
+const reachWithin = 200 * time.Millisecond
+
+// answers reports whether a member can be reached now. While the lead is on its way to one that is gone the
+// store takes nothing, for as long as an election lasts.
+func (e *Embedded) answers(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.opts.Membership.Members[name].Peer)
+	return err == nil && c.Close() == nil
 }

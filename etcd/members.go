@@ -159,10 +159,11 @@ func (m *Membership) rejoin(ctx context.Context, o EmbedOptions) (joined bool, e
 		switch {
 		case errors.Is(err, errNoAnswer):
 			return false, nil
-		case !errors.Is(err, rpctypes.ErrUnhealthy):
+		case !errors.Is(err, rpctypes.ErrUnhealthy) && !errors.Is(err, errNotInTime):
 			return joined, err
 		}
-		// The others change the list of members only when they have seen one another for 5 s.
+		// The others change the list of members only when they have seen one another for 5 s, and not while
+		// they have no leader. What a request without an answer did is in the list.
 		select {
 		case <-time.After(askAgain):
 		case <-ctx.Done():
@@ -171,7 +172,10 @@ func (m *Membership) rejoin(ctx context.Context, o EmbedOptions) (joined bool, e
 	}
 }
 
-var errNoAnswer = errors.New("the member does not answer")
+var (
+	errNoAnswer  = errors.New("the member does not answer")
+	errNotInTime = errors.New("the members did not change their list in time")
+)
 
 func (m *Membership) rejoinThrough(ctx context.Context, c *clientv3.Client, o EmbedOptions) (bool, error) {
 	bound, cancel := context.WithTimeout(ctx, askWithin)
@@ -196,11 +200,19 @@ func (m *Membership) rejoinThrough(ctx context.Context, c *clientv3.Client, o Em
 		}
 		o.Logger.Warn("this member of the store has lost its data: it joins as a new one", "component", "store", "member", m.Name)
 		if _, err := c.MemberRemove(bound, known.ID); err != nil {
-			return false, fmt.Errorf("replace member %s of the store: %w", m.Name, err)
+			return false, fmt.Errorf("replace member %s of the store: %w", m.Name, late(bound, err))
 		}
 	}
 	if _, err := c.MemberAdd(bound, []string{url}); err != nil {
-		return false, fmt.Errorf("add member %s to the store: %w", m.Name, err)
+		return false, fmt.Errorf("add member %s to the store: %w", m.Name, late(bound, err))
 	}
 	return true, nil
+}
+
+// late says of an error that came with the end of its time that it may be tried again.
+func late(bound context.Context, err error) error {
+	if bound.Err() != nil {
+		return fmt.Errorf("%w: %w", errNotInTime, err)
+	}
+	return err
 }

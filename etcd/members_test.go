@@ -287,6 +287,16 @@ func TestTheLeaderHandsOverToAMemberThatMay(t *testing.T) {
 	if moved, err := m.running[leader].HandOver(t.Context(), func(string) bool { return false }); err != nil || moved {
 		t.Errorf("handed over to nobody: %v, %v", moved, err)
 	}
+	gone := ""
+	for _, name := range m.names() {
+		if name != leader && name != to {
+			gone = name
+		}
+	}
+	m.stop(gone)
+	if moved, err := m.running[leader].HandOver(t.Context(), func(name string) bool { return name == gone }); err != nil || moved {
+		t.Errorf("handed over to a member that is gone: %v, %v", moved, err)
+	}
 	moved, err := m.running[leader].HandOver(t.Context(), func(name string) bool { return name == to })
 	if err != nil || !moved {
 		t.Fatalf("not handed over: %v, %v", moved, err)
