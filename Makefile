@@ -14,7 +14,7 @@ BENCHFLAGS ?=
 # Packages whose tests watch real processes and their timing: one at a time, so that a machine with two
 # cores does not make a failover look slow.
 TIMED = ./agent/... ./cmd/... ./dashboard/... ./drill/... ./proxy/... ./redis/...
-# Real processes and sockets as well, and mostly waiting: two at a time.
+# Real processes and sockets as well, and mostly waiting: two at a time, beside the sim.
 CALM = ./bench/... ./certs/... ./etcd/... ./host/... ./rpc/... ./upstream/...
 SIM = ./failover/sim/...
 E2E = $(if $(wildcard e2e/*.go),./e2e/...)
@@ -46,8 +46,7 @@ tools: ## install what the tests need: redis-server and the clients of other lan
 test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, with the race detector
 	@go build -race ./...
 	@go test -race $(PURE)
-	@go test $(SIM)
-	@go test -race -p 2 $(CALM)
+	@go test $(SIM) & sim=$$!; go test -race -p 2 $(CALM); calm=$$?; wait $$sim && exit $$calm
 	@go test -race -p 1 -timeout 20m $(TIMED) $(E2E)
 
 # Ends with go test, and says nothing after it.

@@ -228,7 +228,7 @@ func (m *machine) startMember(ctx context.Context, a *app) error {
 
 // lookAtAuthorities is how often the file of authorities is compared with the one that the member of the
 // store started with.
-const lookAtAuthorities = 5 * time.Second
+const lookAtAuthorities = 2 * time.Second
 
 // watchMember returns when the member ends. It restarts it when other authorities are trusted: etcd reads
 // certificates for each connection, and authorities only when it starts. Members do so one after the
@@ -265,8 +265,8 @@ func (m *machine) watchMember(ctx context.Context, e *etcd.Embedded) error {
 	}
 }
 
-// memberTurn is longer than a member's restart takes.
-const memberTurn = 10 * time.Second
+// memberTurn is longer than a member's restart takes (0.1 s), and the look before it may be late.
+const memberTurn = 5 * time.Second
 
 // rest waits a while, or for ctx's end.
 func rest(ctx context.Context, d time.Duration) {
