@@ -202,14 +202,19 @@ func (d *Dashboard) Handler() http.Handler {
 
 // Run serves on l until ctx ends; then open streams are ended and answers under way get a moment.
 func (d *Dashboard) Run(ctx context.Context, l net.Listener) error {
-	server := &http.Server{
-		Handler: d.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
-	}
 	var keeping sync.WaitGroup
 	keeping.Go(func() { d.keepChanges(ctx) })
 	defer keeping.Wait()
+	return Serve(ctx, l, d.Handler(), d.log)
+}
+
+// Serve answers on l until ctx ends; then answers under way get a moment.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {

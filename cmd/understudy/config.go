@@ -141,32 +141,12 @@ func loadConfig(file string, given *pflag.FlagSet) (config, error) {
 	return c, nil
 }
 
-// decode reads the file's text into c. The error names the line, and for an unknown key the nearest
-// known one.
-func (c *config) decode(text []byte) (err error) {
-	defer func() {
-		// Anchors in places where they make no sense have made the library crash.
-		if r := recover(); r != nil {
-			err = fmt.Errorf("it is no YAML that makes sense (%v)", r)
-		}
-	}()
-	err = yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(c)
-	if err == nil || errors.Is(err, io.EOF) { // an empty file says nothing
-		return nil
-	}
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) {
-		var known []string
+// decode reads the file's text into c.
+func (c *config) decode(text []byte) error {
+	return decodeKnown(text, c, func() (known []string) {
 		c.flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-		known = append(known, timingNames()...)
-		key := unknown.GetToken()
-		return fmt.Errorf("line %d: unknown key %q%s", key.Position.Line, key.Value, didYouMean(key.Value, known, ""))
-	}
-	var at yaml.Error
-	if errors.As(err, &at) && at.GetToken() != nil {
-		return fmt.Errorf("line %d: %s", at.GetToken().Position.Line, at.GetMessage())
-	}
-	return err
+		return append(known, timingNames()...)
+	})
 }
 
 var groupName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)

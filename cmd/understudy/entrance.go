@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -102,10 +99,9 @@ func (e *entrance) validateTLS(called func(key string) string, remote bool) erro
 		if a.value == "" {
 			continue
 		}
-		host, port, err := net.SplitHostPort(a.value)
-		n, err2 := strconv.Atoi(port)
+		host, _, err := hostPort(a.value)
 		switch {
-		case err != nil || err2 != nil || n < 0 || n > 65535:
+		case err != nil:
 			return fmt.Errorf("%s %q: not HOST:PORT", called(a.flag), a.value)
 		case !loopback(host) && !e.guarded() && !remote:
 			return fmt.Errorf("%s %s: other machines could reach it without a password: set %s, or %s", called(a.flag), a.value, called("password_file"), called("tls_auth_clients"))
@@ -136,11 +132,7 @@ func (e *entrance) networks() (all []netip.Prefix, err error) {
 
 // in takes the paths as meant from dir.
 func (e *entrance) in(dir string) {
-	for _, path := range []*string{&e.TLSCA, &e.TLSCert, &e.TLSKey, &e.PasswordFile} {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(dir, *path)
-		}
-	}
+	fromDir(dir, &e.TLSCA, &e.TLSCert, &e.TLSKey, &e.PasswordFile)
 }
 
 // apply reads the files and completes a proxy's options.

@@ -177,37 +177,16 @@ func (m *machine) openStore(ctx context.Context, a *app) error {
 	if member {
 		return m.startMember(ctx, a)
 	}
-	o := etcd.DialOptions{Endpoints: s.Endpoints, User: s.User, TLS: m.clientTLS()}
+	endpoints := slices.Clone(s.Endpoints)
 	for _, x := range m.config.membership(nil).Members {
-		o.Endpoints = append(o.Endpoints, x.Client)
-	}
-	if !s.TLS.empty() {
-		files, err := certs.Open(certs.Paths(s.TLS), m.log)
-		if err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		o.TLS = files.Client
-	}
-	if s.PasswordFile != "" {
-		text, err := os.ReadFile(s.PasswordFile)
-		if err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		o.Password = strings.TrimSpace(string(text))
+		endpoints = append(endpoints, x.Client)
 	}
 	var err error
-	if m.store, err = etcd.Dial(o); err != nil {
+	if m.store, err = dialStore(storeAccess{endpoints, s.User, s.PasswordFile, s.TLS}, m.certs, m.log); err != nil {
 		return err
 	}
 	a.onStop("store", func(context.Context) error { return m.store.Close() })
 	return nil
-}
-
-func (m *machine) clientTLS() func(string) *tls.Config {
-	if m.certs == nil {
-		return nil
-	}
-	return m.certs.Client
 }
 
 // startMember starts the embedded member; it serves once a majority runs.
@@ -320,12 +299,9 @@ func (m *machine) adoption(id cluster.NodeID) (*redis.AdoptOptions, error) {
 		return nil, nil
 	}
 	o := &redis.AdoptOptions{Addr: a.Addr, Socket: a.Socket, User: a.User, Logger: m.log}
-	if a.PasswordFile != "" {
-		text, err := os.ReadFile(a.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("adopt: %s: %w", id, err)
-		}
-		o.Password = strings.TrimSpace(string(text))
+	var err error
+	if o.Password, err = readPassword(a.PasswordFile); err != nil {
+		return nil, fmt.Errorf("adopt: %s: %w", id, err)
 	}
 	return o, nil
 }

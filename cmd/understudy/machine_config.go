@@ -1,21 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml"
 
 	"understudy/cluster"
 	"understudy/etcd"
@@ -127,75 +122,23 @@ func defaultMachineConfig() machineConfig {
 // error is exit 2.
 func loadMachineConfig(file string) (machineConfig, error) {
 	c := defaultMachineConfig()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return c, usagef("--config: %w", err)
-	}
-	if err := decodeStrict(text, &c); err != nil {
-		return c, usagef("%s: %w", file, err)
+	if err := readSettings(file, &c); err != nil {
+		return c, err
 	}
 	dir, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
 		return c, usagef("--config: %w", err)
 	}
-	for _, path := range []*string{&c.Data, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile} {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(dir, *path)
-		}
-	}
+	fromDir(dir, &c.Data, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile)
 	for id, a := range c.Adopt {
-		if a.PasswordFile != "" && !filepath.IsAbs(a.PasswordFile) {
-			a.PasswordFile = filepath.Join(dir, a.PasswordFile)
-			c.Adopt[id] = a
-		}
+		fromDir(dir, &a.PasswordFile)
+		c.Adopt[id] = a
 	}
 	c.complete()
 	if err := c.validate(); err != nil {
 		return c, usagef("%s: %w", file, err)
 	}
 	return c, nil
-}
-
-// decodeStrict reads YAML into a struct with yaml tags. The error names the line, and for an unknown key
-// the nearest known one.
-func decodeStrict(text []byte, into any) (err error) {
-	defer func() {
-		// Anchors in places where they make no sense have made the library crash.
-		if r := recover(); r != nil {
-			err = fmt.Errorf("it is no YAML that makes sense (%v)", r)
-		}
-	}()
-	err = yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(into)
-	if err == nil || errors.Is(err, io.EOF) { // an empty file says nothing
-		return nil
-	}
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) {
-		key := unknown.GetToken()
-		return fmt.Errorf("line %d: unknown key %q%s", key.Position.Line, key.Value, didYouMean(key.Value, yamlKeys(reflect.TypeOf(into)), ""))
-	}
-	var at yaml.Error
-	if errors.As(err, &at) && at.GetToken() != nil {
-		return fmt.Errorf("line %d: %s", at.GetToken().Position.Line, at.GetMessage())
-	}
-	return err
-}
-
-// yamlKeys are all keys of a struct and of those within.
-func yamlKeys(t reflect.Type) []string {
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
-		t = t.Elem()
-	}
-	var keys []string
-	if t.Kind() != reflect.Struct {
-		return nil
-	}
-	for i := range t.NumField() {
-		if key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); key != "" {
-			keys = append(append(keys, key), yamlKeys(t.Field(i).Type)...)
-		}
-	}
-	return keys
 }
 
 // complete fills in what follows from the rest.
@@ -411,18 +354,5 @@ func (c *machineConfig) specs() []cluster.Spec {
 
 // print writes the configuration as a file that `--config` reads, each key with what it means.
 func (c *machineConfig) print(w io.Writer) error {
-	var b bytes.Buffer
-	b.WriteString("# Settings of `understudy agent`, one file a machine.\n")
-	v := reflect.ValueOf(*c)
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		item := yaml.MapSlice{{Key: f.Tag.Get("yaml"), Value: v.Field(i).Interface()}}
-		text, err := yaml.MarshalWithOptions(item, yaml.Flow(false), yaml.IndentSequence(true))
-		if err != nil {
-			return fmt.Errorf("print the configuration: %w", err)
-		}
-		fmt.Fprintf(&b, "\n# %s\n%s", f.Tag.Get("help"), text)
-	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return printSettings(w, "# Settings of `understudy agent`, one file a machine.", *c)
 }

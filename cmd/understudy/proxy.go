@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/signal"
 	"strings"
 	"sync"
@@ -296,25 +295,7 @@ func (f *front) missing() string {
 
 func (f *front) openStore() (*etcd.Store, error) {
 	s := f.config.Store
-	o := etcd.DialOptions{Endpoints: s.Endpoints, User: s.User}
-	if f.certs != nil {
-		o.TLS = f.certs.Client
-	}
-	if !s.TLS.empty() {
-		files, err := certs.Open(certs.Paths(s.TLS), f.log)
-		if err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-		o.TLS = files.Client
-	}
-	if s.PasswordFile != "" {
-		text, err := os.ReadFile(s.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-		o.Password = strings.TrimSpace(string(text))
-	}
-	return etcd.Dial(o)
+	return dialStore(storeAccess{s.Endpoints, s.User, s.PasswordFile, s.TLS}, f.certs, f.log)
 }
 
 // endpoints are the addresses that were taken.
@@ -325,7 +306,7 @@ func (f *front) endpoints() cluster.Endpoints {
 
 // serveHTTP tells how the group is until ctx ends.
 func (f *front) serveHTTP(ctx context.Context) error {
-	return serveOn(ctx, f.http, http.HandlerFunc(f.answer), f.log)
+	return dashboard.Serve(ctx, f.http, http.HandlerFunc(f.answer), f.log)
 }
 
 // answer passes a question on to the group's page.

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
-	"reflect"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml"
 
 	"understudy/proxy"
 )
@@ -71,12 +65,8 @@ func defaultProxyConfig() proxyConfig {
 // is exit 2.
 func loadProxyConfig(file string) (proxyConfig, error) {
 	c := defaultProxyConfig()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return c, usagef("--config: %w", err)
-	}
-	if err := decodeStrict(text, &c); err != nil {
-		return c, usagef("%s: %w", file, err)
+	if err := readSettings(file, &c); err != nil {
+		return c, err
 	}
 	dir := filepath.Dir(file)
 	paths := []*string{&c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile, &c.RunDir}
@@ -85,11 +75,7 @@ func loadProxyConfig(file string) (proxyConfig, error) {
 	}
 	c.completeHold()
 	c.Clients.in(dir)
-	for _, path := range paths {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(dir, *path)
-		}
-	}
+	fromDir(dir, paths...)
 	if err := c.validate(); err != nil {
 		return c, usagef("%s: %w", file, err)
 	}
@@ -179,10 +165,9 @@ func (c *proxyConfig) validateListen() error {
 		if a.value == "" {
 			continue
 		}
-		host, port, err := net.SplitHostPort(a.value)
-		n, err2 := strconv.Atoi(port)
+		host, n, err := hostPort(a.value)
 		switch {
-		case err != nil || err2 != nil || n < 0 || n > 65535:
+		case err != nil:
 			return fmt.Errorf("%s %q: not HOST:PORT", a.flag, a.value)
 		case !loopback(host) && !c.AllowRemote:
 			return fmt.Errorf("%s %s: other machines could reach it, without TLS or a password; use 127.0.0.1, or say allow_remote: true", a.flag, a.value)
@@ -224,22 +209,5 @@ func (c *proxyConfig) validateStore() error {
 
 // print writes the configuration as a file that `--config` reads, each key with what it means.
 func (c *proxyConfig) print(w io.Writer) error {
-	var b bytes.Buffer
-	b.WriteString("# Settings of `understudy proxy`.\n")
-	v := reflect.ValueOf(*c)
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		key, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		if option == "omitempty" && v.Field(i).IsZero() {
-			continue
-		}
-		item := yaml.MapSlice{{Key: key, Value: v.Field(i).Interface()}}
-		text, err := yaml.MarshalWithOptions(item, yaml.Flow(false), yaml.IndentSequence(true))
-		if err != nil {
-			return fmt.Errorf("print the configuration: %w", err)
-		}
-		fmt.Fprintf(&b, "\n# %s\n%s", f.Tag.Get("help"), text)
-	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return printSettings(w, "# Settings of `understudy proxy`.", *c)
 }

@@ -53,7 +53,7 @@ func (d *directory) run(ctx context.Context) error {
 
 // watch reads the keys below a prefix, and every change of them.
 func (d *directory) watch(ctx context.Context, prefix string) {
-	for failing := false; ctx.Err() == nil; pause(ctx, lookAgain) {
+	for failing := false; ctx.Err() == nil; rest(ctx, lookAgain) {
 		bound, cancel := context.WithTimeout(ctx, lookWithin)
 		entries, revision, err := d.store.List(bound, prefix)
 		cancel()
@@ -72,15 +72,6 @@ func (d *directory) watch(ctx context.Context, prefix string) {
 		for changes := range d.store.Watch(ctx, prefix, revision) {
 			d.take(changes)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -222,22 +222,6 @@ func (u *upstreamConfig) options() (upstream.Options, error) {
 	return o, nil
 }
 
-// readPassword is the file's text without the blanks around it; "" without a file.
-func readPassword(file string) (string, error) {
-	if file == "" {
-		return "", nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	password := strings.TrimSpace(string(text))
-	if password == "" {
-		return "", fmt.Errorf("%s: is empty", file)
-	}
-	return password, nil
-}
-
 // operator says who fails such a group over, and how it is asked to.
 func (u *upstreamConfig) operator() string {
 	switch {
