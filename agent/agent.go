@@ -157,13 +157,6 @@ func (a *Agent) Status() cluster.NodeStatus { return a.view.Load().status }
 // Lead is the newest record that this node knows.
 func (a *Agent) Lead() cluster.Lead { return a.view.Load().lead }
 
-// Switchover asks this node to hand the lead over. It returns when the new primary serves, when the
-// request was refused (Reply.Refused), or when it failed and nothing was changed.
-func (a *Agent) Switchover(ctx context.Context, r failover.Request) (failover.Reply, error) {
-	r.Kind = failover.RequestSwitchover
-	return a.ask(ctx, r)
-}
-
 func (a *Agent) ask(ctx context.Context, r failover.Request) (failover.Reply, error) {
 	answer := make(chan failover.Reply, 1)
 	if !a.tell(ctx, requestMsg{r, answer}) {

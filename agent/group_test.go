@@ -393,7 +393,7 @@ func (g *group) switchover(primary cluster.NodeID) time.Time {
 		g.mu.Unlock()
 		g.requests++
 		at := time.Now()
-		r, err := g.agents[primary].Switchover(ctx, failover.Request{ID: fmt.Sprintf("request-%d", g.requests)})
+		r, err := g.agents[primary].Request(ctx, failover.Request{ID: fmt.Sprintf("request-%d", g.requests), Kind: failover.RequestSwitchover})
 		switch {
 		case err != nil:
 			g.t.Fatal(err)

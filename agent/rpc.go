@@ -77,7 +77,8 @@ func (a *Agent) Word(ctx context.Context, after rpc.After) (rpc.Word, error) {
 	return w, nil
 }
 
-// Request implements rpc.Node.
+// Request implements rpc.Node. It returns when the request is carried out, when it was refused
+// (Reply.Refused), or when it failed and nothing was changed.
 func (a *Agent) Request(ctx context.Context, r failover.Request) (failover.Reply, error) {
 	return a.ask(ctx, r)
 }

@@ -112,7 +112,7 @@ func (a *Adopted) reach(ctx context.Context) (*Control, map[string]string, error
 		if err == nil {
 			var text string
 			if text, err = redis.String(c.do(ctx, "INFO", "server")); err == nil {
-				return c, fields(text), nil
+				return c, InfoFields(text), nil
 			}
 			_ = c.Close()
 		}
@@ -265,7 +265,7 @@ func (a *Adopted) currentRun(ctx context.Context) (string, error) {
 	}
 	defer c.Close()
 	text, err := redis.String(c.do(ctx, "INFO", "server"))
-	return fields(text)["run_id"], err
+	return InfoFields(text)["run_id"], err
 }
 
 // watchEvery bounds how long a watch goes on after Close.

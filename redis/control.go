@@ -178,7 +178,7 @@ func (c *Control) Replication(ctx context.Context) (Replication, error) {
 	if err != nil {
 		return Replication{}, err
 	}
-	r, err := parseReplication(text)
+	r, err := ParseReplication(text)
 	if err == nil && r.SaveFailed && r.ReadOnly == "" {
 		r.ReadOnly, err = c.refusesUnsaved(ctx)
 	}
@@ -192,7 +192,7 @@ func (c *Control) ReplicationWithin(d time.Duration) (Replication, error) {
 	if err != nil {
 		return Replication{}, fmt.Errorf("INFO: %w", known(err))
 	}
-	r, err := parseReplication(text)
+	r, err := ParseReplication(text)
 	if err == nil && r.SaveFailed && r.ReadOnly == "" {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
 		defer cancel()
@@ -225,11 +225,11 @@ func (c *Control) refusesUnsaved(ctx context.Context) (string, error) {
 	return "its last RDB could not be written (rdb_last_bgsave_status:err, stop-writes-on-bgsave-error yes)", nil
 }
 
-// parseReplication reads the section's lines.
-func parseReplication(text string) (Replication, error) {
+// ParseReplication reads the section "replication" of INFO, and of "persistence" what it holds.
+func ParseReplication(text string) (Replication, error) {
 	f := map[string]string{}
 	var r Replication
-	for line := range strings.Lines(text) { // not fields(text): the replicas keep their order
+	for line := range strings.Lines(text) { // not InfoFields(text): the replicas keep their order
 		k, v, ok := strings.Cut(strings.TrimSpace(line), ":")
 		if !ok {
 			continue
@@ -331,7 +331,7 @@ func (c *Control) PromoteFor(ctx context.Context, as cluster.Access) (Replicatio
 	if err := c.deleteUsers(ctx, replies[len(replies)-2], as.User); err != nil {
 		return Replication{}, err
 	}
-	r, err := parseReplication(text)
+	r, err := ParseReplication(text)
 	if err == nil && r.Role == cluster.RolePrimary && !r.Backlog {
 		r, err = c.startBacklog(ctx)
 	}

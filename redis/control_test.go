@@ -39,13 +39,13 @@ func TestReplicationIsReadFromInfo(t *testing.T) {
 			Replication{Role: cluster.RoleReplica, Position: cluster.Position{ReplID: "cc"}, LastIO: -time.Second, SyncInProgress: true,
 				MasterAddr: "127.0.0.1:1", Loading: true}},
 	} {
-		got, err := parseReplication(c.info)
+		got, err := ParseReplication(c.info)
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s:\ngot  %+v, %v\nwant %+v", c.name, got, err, c.want)
 		}
 	}
 	for _, info := range []string{"", "role:sentinel\r\n", "role:master\r\n", "role:master\r\nmaster_repl_offset:x\r\n"} {
-		if got, err := parseReplication(info); err == nil {
+		if got, err := ParseReplication(info); err == nil {
 			t.Errorf("%q is read as %+v", info, got)
 		}
 	}
@@ -56,7 +56,7 @@ func FuzzReplication(f *testing.F) {
 	f.Add("role:slave\r\nmaster_host:h\r\nmaster_port:1\r\nslave_repl_offset:9\r\nmaster_repl_offset:8\r\nsecond_repl_offset:5\r\n")
 	f.Add("role:slave\nslave:=,=\n:::\nslave99999999999999999999:offset=99999999999999999999")
 	f.Fuzz(func(t *testing.T, info string) {
-		r, err := parseReplication(info)
+		r, err := ParseReplication(info)
 		if err == nil && r.Role != cluster.RolePrimary && r.Role != cluster.RoleReplica {
 			t.Errorf("read without a role: %+v", r)
 		}

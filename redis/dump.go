@@ -64,7 +64,7 @@ func (c *Control) dumped(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	f := fields(text)
+	f := InfoFields(text)
 	switch {
 	case f["rdb_bgsave_in_progress"] == "1":
 		return false, nil
@@ -81,7 +81,7 @@ func (c *Control) keys(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	total := int64(0)
-	for k, v := range fields(text) {
+	for k, v := range InfoFields(text) {
 		if n, ok := strings.CutPrefix(v, "keys="); ok && strings.HasPrefix(k, "db") {
 			n, _, _ = strings.Cut(n, ",")
 			count, err := strconv.ParseInt(n, 10, 64)
@@ -100,15 +100,15 @@ func (c *Control) DataSize(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseInt(fields(text)["used_memory_dataset"], 10, 64)
+	n, err := strconv.ParseInt(InfoFields(text)["used_memory_dataset"], 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("INFO memory: used_memory_dataset: %w", err)
 	}
 	return n, nil
 }
 
-// fields reads the lines of an answer to INFO.
-func fields(text string) map[string]string {
+// InfoFields reads the lines of an answer to INFO.
+func InfoFields(text string) map[string]string {
 	f := map[string]string{}
 	for line := range strings.Lines(text) {
 		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 
 	"understudy/cluster"
+	ours "understudy/redis"
 )
 
 // answer is what a node said of itself, or why it said nothing.
@@ -37,7 +37,6 @@ type word struct {
 	linkUp   bool             // of a replica
 	syncing  bool             // a replica in a full sync
 	follows  string           // HOST:PORT, of a replica
-	quiet    time.Duration    // since a replica last heard from its primary
 	cannot   string           // why it serves nobody though it answers: the error's code, "LOADING"
 }
 
@@ -168,7 +167,7 @@ func (a *asker) dial(ctx context.Context) (*link, error) {
 		l.close()
 		return nil, fmt.Errorf("ask %s: INFO server: %w", name, err)
 	}
-	l.run = infoFields(text)["run_id"]
+	l.run = ours.InfoFields(text)["run_id"]
 	return l, nil
 }
 
@@ -225,49 +224,15 @@ func (l *link) ask(ctx context.Context, d time.Duration) (word, error) {
 	return x, err
 }
 
-// infoFields splits a section of INFO into its lines' names and values.
-func infoFields(text string) map[string]string {
-	f := map[string]string{}
-	for line := range strings.Lines(text) {
-		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			f[k] = v
-		}
-	}
-	return f
-}
-
 // parseWord reads the section "replication" of INFO.
 func parseWord(text string) (word, error) {
-	f := infoFields(text)
-	x := word{linkUp: f["master_link_status"] == "up", syncing: f["master_sync_in_progress"] == "1"}
-	offset := f["master_repl_offset"]
-	switch f["role"] {
-	case "master":
-		x.role = cluster.RolePrimary
-	case "slave":
-		x.role = cluster.RoleReplica
-		x.follows = net.JoinHostPort(f["master_host"], f["master_port"])
-		if f["slave_repl_offset"] != "" {
-			offset = f["slave_repl_offset"]
-		}
-		seconds, err := strconv.Atoi(f["master_last_io_seconds_ago"])
-		x.quiet = time.Duration(seconds) * time.Second
-		if err != nil || seconds < 0 {
-			x.quiet = -1
-		}
-	default:
-		return word{}, fmt.Errorf("INFO replication says role %q", f["role"])
-	}
-	n, err := strconv.ParseInt(offset, 10, 64)
+	r, err := ours.ParseReplication(text)
 	if err != nil {
-		return word{}, fmt.Errorf("INFO replication says offset %q", offset)
+		return word{}, err
 	}
-	x.pos = cluster.Position{ReplID: f["master_replid"], Offset: n}
-	if second, err := strconv.ParseInt(f["second_repl_offset"], 10, 64); err == nil && second > 0 {
-		x.prev = cluster.Position{ReplID: f["master_replid2"], Offset: second - 1}
-	}
-	for k, v := range f {
-		if number, ok := strings.CutPrefix(k, "slave"); ok && number != "" && strings.Trim(number, "0123456789") == "" && strings.Contains(v, "state=online") {
+	x := word{role: r.Role, follows: r.MasterAddr, pos: r.Position, prev: r.Prev, linkUp: r.LinkUp, syncing: r.SyncInProgress}
+	for _, replica := range r.Replicas {
+		if replica.State == "online" {
 			x.replicas++
 		}
 	}
