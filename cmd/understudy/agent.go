@@ -32,7 +32,7 @@ SIGTERM stops everything in order and keeps the data: a primary hands over first
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
-				return usagef("--config FILE is needed; deploy/agent.yaml in the source is one to begin with")
+				return usagef("--config FILE is needed; deploy/agent-m1.yaml in the source is one to begin with")
 			}
 			c, err := loadMachineConfig(file)
 			if err != nil {

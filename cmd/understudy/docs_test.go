@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -106,4 +107,33 @@ func index(words []string, these ...string) int {
 		}
 	}
 	return -1
+}
+
+// namedFile is a path of the source tree as help, errors, comments and pages name it.
+var namedFile = regexp.MustCompile(`\b(?:deploy|docs|examples)/[A-Za-z0-9_@/.-]*\.(?:yaml|md|service|socket|json|php|rb|py|js|go)\b`)
+
+// TestEveryFileThatIsNamedExists: an error once named deploy/agent.yaml, which there has never been.
+func TestEveryFileThatIsNamedExists(t *testing.T) {
+	root, seen := filepath.Join("..", ".."), 0
+	look := func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, named := range namedFile.FindAllString(string(text), -1) {
+			seen++
+			if _, err := os.Stat(filepath.Join(root, named)); err != nil {
+				t.Errorf("%s names %s, which is not there", path, named)
+			}
+		}
+		return err
+	}
+	for _, part := range []string{"cmd", "deploy", "docs", "README.md", "ARCHITECTURE.md"} {
+		if err := filepath.WalkDir(filepath.Join(root, part), look); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen == 0 {
+		t.Fatal("no name was found: the pattern is wrong")
+	}
 }
