@@ -54,6 +54,7 @@ type Agent struct {
 	pollAt     time.Duration
 	polling    bool
 	waiting    map[string][]chan failover.Reply
+	configured []chan struct{} // who waits for new settings to be taken
 	lastSent   time.Duration
 	fencedAt   time.Duration
 	lag        lag
@@ -67,7 +68,8 @@ type Agent struct {
 
 	timeline timeline
 
-	noted  atomic.Pointer[chan struct{}] // closed when the newest promotion's note is written
+	others atomic.Pointer[[]failover.Peer] // every node of the group as it is now, this one included
+	noted  atomic.Pointer[chan struct{}]   // closed when the newest promotion's note is written
 	view   atomic.Pointer[view]
 	viewMu sync.Mutex
 	newer  chan struct{} // closed and replaced when view changes
@@ -103,6 +105,10 @@ type (
 		request failover.Request
 		answer  chan failover.Reply
 	}
+	settingsMsg struct {
+		settings failover.Settings
+		taken    chan struct{} // closed when the machine has stepped with them
+	}
 	startedMsg struct {
 		server server
 		worth  worth
@@ -136,12 +142,13 @@ func New(opts Options) (*Agent, error) {
 		machine: failover.New(failover.Config{
 			Group: opts.Group, Self: opts.Self, Nodes: opts.Nodes,
 			Durability: opts.Durability, Profile: opts.Profile,
-			OnLostQuorum: opts.OnLostQuorum, PreferredZone: opts.PreferredZone,
+			OnLostQuorum: opts.OnLostQuorum, PreferredZone: opts.PreferredZone, Manual: opts.Manual,
 		}),
 		inbox: make(chan any, 256), looks: make(chan server, 1), watchAgain: make(chan struct{}, 1), newer: make(chan struct{}),
 		waiting: map[string][]chan failover.Reply{},
 		peers:   peers{addrs: map[string]cluster.NodeID{}},
 	}
+	a.others.Store(&opts.Nodes)
 	a.in.Peers = map[cluster.NodeID]failover.Report{}
 	l := &a.in.Local
 	l.Seen, l.Revoked, l.Kept = d.kept.Epoch, d.kept.Revoked, d.kept.Lead
@@ -169,6 +176,24 @@ func (a *Agent) ask(ctx context.Context, r failover.Request) (failover.Reply, er
 		return failover.Reply{}, fmt.Errorf("%s has not answered the request: %w", a.opts.Self.Node, ctx.Err())
 	}
 }
+
+// Configure changes the group's settings while the agent runs: it returns when this node goes by them, or ctx's
+// error. failover.Settings says in which order nodes come and go.
+func (a *Agent) Configure(ctx context.Context, s failover.Settings) error {
+	taken := make(chan struct{})
+	if !a.tell(ctx, settingsMsg{s, taken}) {
+		return fmt.Errorf("%s: change its settings: %w", a.opts.Self.Node, ctx.Err())
+	}
+	select {
+	case <-taken:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s has not taken its new settings: %w", a.opts.Self.Node, ctx.Err())
+	}
+}
+
+// nodes are all of the group's, this one included.
+func (a *Agent) nodes() []failover.Peer { return *a.others.Load() }
 
 // tell hands a message to the loop.
 func (a *Agent) tell(ctx context.Context, msg any) bool {
@@ -376,6 +401,10 @@ func (a *Agent) take(ctx context.Context, msg any) {
 	case requestMsg:
 		a.in.Request = &m.request
 		a.waiting[m.request.ID] = append(a.waiting[m.request.ID], m.answer)
+	case settingsMsg:
+		a.others.Store(&m.settings.Nodes)
+		a.in.Settings = &m.settings
+		a.configured = append(a.configured, m.taken)
 	case startedMsg:
 		a.started(m)
 	case exitMsg:
@@ -464,7 +493,11 @@ func (a *Agent) step(ctx context.Context) {
 	if a.out.Status.Leads && !led {
 		a.leadsSince, a.probeAt = a.in.Now, 0
 	}
-	a.in.Results, a.in.Request = nil, nil
+	a.in.Results, a.in.Request, a.in.Settings = nil, nil, nil
+	for _, taken := range a.configured {
+		close(taken)
+	}
+	a.configured = nil
 	a.publish() // first: a permit that ended must be known before anything else takes its time
 	a.fenceDeadline()
 	a.keepBackstop(ctx)
@@ -539,7 +572,7 @@ func changed(old, next *view) bool {
 func sameStatus(x, y cluster.NodeStatus) bool {
 	return x.Leads == y.Leads && x.Epoch == y.Epoch && x.Pausing == y.Pausing && x.Role == y.Role &&
 		x.State == y.State && x.Electable == y.Electable && x.Reason == y.Reason && x.PID == y.PID &&
-		x.Access == y.Access && x.NoQuorum == y.NoQuorum && slices.Equal(x.Fences, y.Fences) && len(x.Lost) == len(y.Lost) &&
+		x.Access == y.Access && x.NoQuorum == y.NoQuorum && x.Alone == y.Alone && slices.Equal(x.Fences, y.Fences) && len(x.Lost) == len(y.Lost) &&
 		x.Kept == y.Kept && x.Addr == y.Addr && x.Socket == y.Socket && x.Fork == y.Fork
 }
 

@@ -274,6 +274,9 @@ type NodeStatus struct {
 	// NoQuorum is true while a sync primary has too few replicas to ack a write and may not shrink its
 	// rule (LostQuorumRefuse): hold new writes instead of sending them.
 	NoQuorum bool `json:"no_quorum,omitempty"`
+	// Alone is true while a sync primary acks writes that no replica need have, or is about to: its rule in
+	// the store has no voter, or one without is on its way there.
+	Alone bool `json:"alone,omitempty"`
 	// Fences name what keeps this node from accepting writes without a permit, strongest first.
 	Fences []string `json:"fences,omitempty"`
 	// Lost are the data sets that this node put aside, oldest first.

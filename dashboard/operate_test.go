@@ -320,6 +320,7 @@ func TestAGroupIsDegradedWhileItsRuleIsNotWhole(t *testing.T) {
 	}{
 		{rule("main-002"), "main-003 does not count yet"},
 		{rule(), "main-001 alone has the newest"},
+		{func(st *cluster.NodeStatus) { leads(st); st.Alone = true }, "main-001 alone has the newest"},
 		{func(st *cluster.NodeStatus) { leads(st); st.NoQuorum = true }, "on_lost_quorum is refuse"},
 	} {
 		s.speak(1, c.set)

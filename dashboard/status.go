@@ -71,7 +71,7 @@ func (d *Dashboard) describePrimary(s *cluster.Status, now time.Duration) {
 // alone reports whether the primary acks writes that no replica need have: then none may take over,
 // whatever it has. So it is for the first moment of a group, and while all replicas are away.
 func (d *Dashboard) alone(s *cluster.Status) bool {
-	return d.opts.Durability == cluster.DurabilitySync && s.Primary != "" && (s.Rule == nil || s.Rule.W == 0)
+	return d.opts.Durability == cluster.DurabilitySync && s.Primary != "" && (s.Rule == nil || s.Rule.W == 0 || d.nodes[s.Primary].status.Alone)
 }
 
 // giveNoHope says of every replica that it cannot take over from a primary that is alone.

@@ -52,5 +52,5 @@ func (d *doubt) asked(r Result) {
 func (m *Machine) mayElectEarly() bool {
 	l := m.lead
 	needed := len(m.rules()) > 0 && l.Rule.W > 0 || m.cfg.Mutation == MutationEarlyAsync
-	return needed && l.Promoted && m.healthy() && m.in.Peers[l.Holder].At < m.doubt.askedAt
+	return needed && l.Promoted && !m.byHand() && m.healthy() && m.in.Peers[l.Holder].At < m.doubt.askedAt
 }

@@ -151,10 +151,10 @@ type candidate struct {
 // the rule of the design: fit, log, priority, another zone than the lost one, id.
 func (m *Machine) choose(reports map[cluster.NodeID]Report) (cluster.NodeID, string) {
 	fit, revoked, unfit := m.candidates(reports)
-	if m.backward && len(reports) < len(m.cfg.Nodes) {
+	if m.backward && !m.heardAll(reports) {
 		return "", "the store went back in time: every node must say which epochs it has seen" + unfit
 	}
-	if rule := m.lead.Rule; rule.W > 0 && revoked >= rule.Quorum() {
+	if rule := m.lead.Rule; rule.W > 0 && revoked >= rule.Quorum() && !m.byHand() {
 		// Every acked write is in a log that is here and runs. The last holder, if it is back already,
 		// has read its log from disk under a new name: all others would need a full sync from it.
 		fit = slices.DeleteFunc(fit, func(c candidate) bool { return c.whole && !c.placed })
@@ -173,10 +173,32 @@ func (m *Machine) choose(reports map[cluster.NodeID]Report) (cluster.NodeID, str
 		return m.lastResort(reports, reason+unfit)
 	}
 	// The last holder comes back with its log from disk: the replicas, if they can, are faster.
-	if fit[0].whole && m.in.Now-m.election.since < m.cfg.Profile.Window && len(reports) < len(m.cfg.Nodes) {
+	if fit[0].whole && m.in.Now-m.election.since < m.cfg.Profile.Window && !m.heardAll(reports) {
 		return "", "waits for the other nodes to answer" + unfit
 	}
+	if best := fit[0]; m.byHand() && !m.servedLast(best.Node) {
+		return "", fmt.Sprintf("automatic failover is off: only the last primary goes on by itself; an operator may have %s take over", best.Node)
+	}
 	return fit[0].Node, "the best is " + string(fit[0].Node)
+}
+
+// byHand reports whether only an operator may give the lead to another node than the last primary.
+func (m *Machine) byHand() bool { return m.cfg.Manual && m.force == nil }
+
+// heardAll reports whether every node has answered, and every voter: a voter that this node has not been told
+// of yet, or no more, has not.
+func (m *Machine) heardAll(reports map[cluster.NodeID]Report) bool {
+	for _, p := range m.cfg.Nodes {
+		if _, ok := reports[p.Node]; !ok {
+			return false
+		}
+	}
+	for _, v := range m.lead.Rule.Voters {
+		if _, ok := reports[v]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // candidates are the nodes that could go on with their logs, how many of them are voters, and why the
@@ -215,7 +237,7 @@ func (m *Machine) candidates(reports map[cluster.NodeID]Report) (fit []candidate
 // barren reports whether nothing can have been acked under the vacant epoch: a write needs a copy, and no
 // node has followed its holder or ever will. Then the holder before it is the last one whose log counts.
 func (m *Machine) barren(reports map[cluster.NodeID]Report) bool {
-	if m.lead.Rule.Copies < 1 || len(reports) < len(m.cfg.Nodes) {
+	if m.lead.Rule.Copies < 1 || !m.heardAll(reports) {
 		return false
 	}
 	for _, r := range reports {
@@ -231,7 +253,7 @@ const shortReason = "every node has answered, and none has all: the last holder'
 // lastResort: when every node has answered and no log is whole, the last holder's data set from before
 // a power loss is the best that there will ever be.
 func (m *Machine) lastResort(reports map[cluster.NodeID]Report, reason string) (cluster.NodeID, string) {
-	if len(reports) < len(m.cfg.Nodes) {
+	if !m.heardAll(reports) {
 		return "", reason
 	}
 	for _, p := range m.cfg.Nodes {

@@ -19,6 +19,7 @@ type Gate struct {
 	closed  time.Duration // since when there has been no writable primary; valid while !open
 	open    bool
 	started bool
+	handing bool // the primary's last word was that it is handing over
 	// Mutation puts a known-wrong rule in; only the simulator's tests set it.
 	Mutation Mutation
 }
@@ -41,6 +42,9 @@ func (g *Gate) Learn(at time.Duration, s cluster.NodeStatus) bool {
 		return false // overtaken on its way
 	}
 	g.nodes[s.Node] = known{at, s}
+	if s.Leads && s.Epoch >= g.epoch {
+		g.handing = s.Pausing
+	}
 	if s.Leads && s.Epoch > g.epoch {
 		g.leader, g.epoch = s.Node, s.Epoch
 		return true
@@ -97,6 +101,16 @@ func (g *Gate) Writer(now time.Duration) (w Writer, ok bool) {
 func (g *Gate) Closed(now time.Duration) (time.Duration, bool) {
 	g.Writer(now)
 	return g.closed, !g.open
+}
+
+// handingFor bounds how long the end of a permit counts as a switchover's: hundreds of times what one takes.
+const handingFor = time.Second
+
+// HandingOver reports whether the primary is about to be another one as somebody wished, or was so a moment
+// ago: the next one is known already, and nobody has to be told that there is none.
+func (g *Gate) HandingOver(now time.Duration) bool {
+	since, closed := g.Closed(now)
+	return g.handing && (!closed || now-since < handingFor)
 }
 
 // Receipt says what is known of a reply that a primary gave.
@@ -201,6 +215,7 @@ type Reader struct {
 	Addr     string
 	Socket   string
 	Position cluster.Position
+	LagBytes int64 // how far it is behind the primary, by its agent's word
 	LagMs    float64
 }
 
@@ -210,16 +225,29 @@ const readerSilence = 2 * time.Second
 
 // Readers returns the replicas that are up and follow the primary, ordered by id.
 func (g *Gate) Readers(now time.Duration) []Reader {
+	return g.replicas(now, func(id cluster.NodeID, s cluster.NodeStatus) bool {
+		return !(id == g.leader && s.Leads) && s.State == cluster.StateReady
+	})
+}
+
+// Standbys returns the replicas that run, whether or not their link to a primary is up, ordered by id: what
+// is left to read from while nobody leads. How old their data is nobody says. The newest primary is none of
+// them, also when it is a replica by now: it may have what no other node has, and what will be taken back.
+// One that still calls itself a primary is none either.
+func (g *Gate) Standbys(now time.Duration) []Reader {
+	return g.replicas(now, func(id cluster.NodeID, s cluster.NodeStatus) bool {
+		return id != g.leader && !s.Leads && (s.State == cluster.StateReady || s.State == cluster.StateSyncing)
+	})
+}
+
+func (g *Gate) replicas(now time.Duration, usable func(cluster.NodeID, cluster.NodeStatus) bool) []Reader {
 	var readers []Reader
 	for id, k := range g.nodes {
 		s := k.status
-		if id == g.leader && s.Leads || s.Role != cluster.RoleReplica || s.State != cluster.StateReady || s.Addr == "" {
+		if s.Role != cluster.RoleReplica || s.Addr == "" || now-k.at > readerSilence || !usable(id, s) {
 			continue
 		}
-		if now-k.at > readerSilence {
-			continue
-		}
-		readers = append(readers, Reader{Node: id, Zone: s.Zone, Addr: s.Addr, Socket: s.Socket, Position: s.Position, LagMs: s.LagMs})
+		readers = append(readers, Reader{Node: id, Zone: s.Zone, Addr: s.Addr, Socket: s.Socket, Position: s.Position, LagBytes: s.LagBytes, LagMs: s.LagMs})
 	}
 	slices.SortFunc(readers, func(a, b Reader) int { return cmp.Compare(a.Node, b.Node) })
 	return readers

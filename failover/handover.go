@@ -359,7 +359,7 @@ func (m *Machine) publish() {
 	if s.Leads {
 		s.Role, s.Kept, s.Rules = cluster.RolePrimary, m.lead.Kept(), slices.Clone(m.rules())
 		s.Permit = max(0, m.writeUntil-m.in.Now)
-		s.NoQuorum = m.noQuorum()
+		s.NoQuorum, s.Alone = m.noQuorum(), m.alone()
 		if n := len(m.lead.Lineage); n > 0 {
 			s.Fork = m.lead.Lineage[n-1]
 		}

@@ -23,6 +23,7 @@ type leading struct {
 	moveAt    time.Duration // not before this is the lead handed over without having been asked for
 
 	joint    *joint
+	looks    looks
 	replicas map[cluster.NodeID]*replicaTrack
 }
 

@@ -105,6 +105,7 @@ func New(cfg Config) *Machine {
 // input and at Output.WakeAt.
 func (m *Machine) Step(in Input) Output {
 	m.in, m.out = in, Output{WakeAt: in.Now + m.cfg.Profile.TTL}
+	m.learnSettings()
 	m.learnZones()
 	m.absorbStore()
 	for _, r := range in.Results {
@@ -116,6 +117,13 @@ func (m *Machine) Step(in Input) Output {
 	m.decide()
 	m.publish()
 	return m.out
+}
+
+// learnSettings takes what an operator has changed.
+func (m *Machine) learnSettings() {
+	if s := m.in.Settings; s != nil {
+		m.cfg.Nodes, m.cfg.Manual = slices.Clone(s.Nodes), s.Manual
+	}
 }
 
 // learnZones takes each node's own word for where it runs: it may not have been placed yet when this one

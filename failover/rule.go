@@ -16,14 +16,35 @@ type joint struct {
 	marked   bool
 }
 
-// replicaTrack says how long a replica has been keeping up.
+// replicaTrack says how long a replica has been keeping up. But for since, its times are readings of
+// looks.watched.
 type replicaTrack struct {
 	online  bool
 	goneAt  time.Duration // since when it has been away
 	need    int64         // an offset of ours that it has not acknowledged yet
 	needAt  time.Duration // since when
 	current bool          // it has once acknowledged all that we had
-	since   time.Duration // when that was first seen
+	since   time.Duration // when that was first seen, by the clock
+}
+
+// looks is the time in which a primary has looked at its replicas. A machine that is starved of its processor,
+// or whose redis-server is slow to answer, does not look, and what a replica says meanwhile is not heard: that
+// is not the replica's silence. Voters were dropped for it while nothing was wrong with them.
+type looks struct {
+	at      time.Duration // of the newest look
+	watched time.Duration // how long has been looked at, since the lead was taken
+}
+
+// longestLook is how many probe intervals the time between two looks counts at most: one late look is nothing
+// special, and a replica that is gone is dropped after a few looks even where each is late.
+const longestLook = 3
+
+// look counts a look that was begun at the given time.
+func (s *looks) look(at, probe time.Duration) {
+	if s.at > 0 {
+		s.watched += min(max(at-s.at, 0), longestLook*probe)
+	}
+	s.at = max(s.at, at)
 }
 
 // leaveRule begins the epoch under the rule that it inherits and, jointly, under one without this
@@ -50,28 +71,30 @@ func (m *Machine) track() {
 	if d.replicas == nil {
 		d.replicas = map[cluster.NodeID]*replicaTrack{}
 	}
+	d.looks.look(l.At, m.cfg.Profile.Probe)
+	now := d.looks.watched
 	for _, id := range m.others() {
 		t := d.replicas[id]
 		if t == nil {
-			t = &replicaTrack{goneAt: m.in.Now}
+			t = &replicaTrack{goneAt: now}
 			d.replicas[id] = t
 		}
 		ack, online := l.acked(id)
 		if !online {
 			if t.online {
-				t.goneAt, d.lostVoter = m.in.Now, true
+				t.goneAt, d.lostVoter = now, true
 			}
 			t.online, t.current = false, false
 			continue
 		}
 		if !t.online {
-			*t = replicaTrack{online: true, need: l.Position.Offset, needAt: m.in.Now}
+			*t = replicaTrack{online: true, need: l.Position.Offset, needAt: now}
 		}
 		if ack >= t.need {
 			if !t.current {
 				t.since = m.in.Now
 			}
-			t.current, t.need, t.needAt = true, l.Position.Offset, m.in.Now
+			t.current, t.need, t.needAt = true, l.Position.Offset, now
 		}
 	}
 }
@@ -90,14 +113,14 @@ func (l Local) acked(id cluster.NodeID) (offset int64, online bool) {
 // keeps reports whether the replica should be in the rule. One that is in it already stays until it
 // has been away for a while: a replica that re-points is back in milliseconds.
 func (m *Machine) keeps(id cluster.NodeID, voter bool) bool {
-	t := m.leading.replicas[id]
+	t, now := m.leading.replicas[id], m.leading.looks.watched
 	if t == nil {
 		return voter
 	}
 	if !t.online {
-		return voter && m.in.Now-t.goneAt < m.cfg.Profile.ShrinkAfter
+		return voter && now-t.goneAt < m.cfg.Profile.ShrinkAfter
 	}
-	if m.in.Now-t.needAt >= m.cfg.Profile.StallAfter {
+	if now-t.needAt >= m.cfg.Profile.StallAfter {
 		return false
 	}
 	return voter || t.current
@@ -116,7 +139,7 @@ func (m *Machine) changeRule() *cluster.Rule {
 			voters = append(voters, id)
 		}
 	}
-	if len(voters) == 0 && m.in.Now-d.since < m.cfg.Profile.ShrinkAfter {
+	if len(voters) == 0 && d.looks.watched < m.cfg.Profile.ShrinkAfter {
 		return nil // just promoted: the replicas are on their way
 	}
 	target := cluster.NewRule(cluster.DurabilitySync, voters)
@@ -212,6 +235,16 @@ func (m *Machine) rules() []cluster.Rule {
 	return rules
 }
 
+// alone reports whether the rule has no voter left, in the store or on its way there: from then on no other log
+// need have what is acked.
+func (m *Machine) alone() bool {
+	if m.cfg.Durability != cluster.DurabilitySync {
+		return false
+	}
+	next, underWay := m.busy(classStore)
+	return m.lead.Rule.W == 0 || underWay && next.Lead.Rule.W == 0
+}
+
 // noQuorum reports whether no write can be acked with the replicas that are there, and the rule may not be
 // shrunk for that: new writes wait instead of being carried out on one node. A replica that is on its way
 // does not count as gone yet.
@@ -221,11 +254,11 @@ func (m *Machine) noQuorum() bool {
 	}
 	var there []cluster.NodeID
 	for id, t := range m.leading.replicas {
-		since, patience := max(t.goneAt, m.leading.since), m.cfg.Profile.ShrinkAfter
+		since, patience := t.goneAt, m.cfg.Profile.ShrinkAfter
 		if t.online { // it may be frozen: its connection lives on for long
 			since, patience = t.needAt, m.cfg.Profile.StallAfter
 		}
-		if m.in.Now-since < patience {
+		if m.leading.looks.watched-since < patience {
 			there = append(there, id)
 		}
 	}

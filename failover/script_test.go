@@ -25,9 +25,13 @@ import (
 //	peer node= ...                   another node's report, asked for at the time of the step
 //	end KIND [outcome] ...           an action under way has ended
 //	ask to= | stop | force [accept]  an operator's request
+//	settings [manual] [nodes=n1,…]   what an operator has changed
 //	pledge node= epoch=              a holder's that cannot reach the store
 //	kept epoch= holder= ...          the record on this node's disk, as lead
 //	step at=DURATION [return]        one step; prints what it decides
+//	watch until= [every=50ms] [blind]
+//	                                 looks (with blind: none) that find redis-server as it is, a step after each;
+//	                                 all that it asks for ends well; prints each step that says something new
 func TestMachineScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		s := newMachineScript(cluster.DurabilitySync, func(*Config) {})
@@ -90,10 +94,18 @@ func (s *machineScript) run(t *testing.T, d *datadriven.TestData) string {
 		s.in.Request = &Request{ID: word(d, "id", "f1"), Kind: RequestForce, AcceptLoss: d.HasArg("accept")}
 	case "pledge":
 		s.in.Request = &Request{ID: "p1", Kind: RequestPledge, Node: cluster.NodeID(word(d, "node", "")), Epoch: cluster.Epoch(number(d, "epoch", 1))}
+	case "settings":
+		s.in.Settings = &Settings{Manual: d.HasArg("manual")}
+		for i, n := range strings.Split(word(d, "nodes", "n1,n2,n3"), ",") {
+			s.in.Settings.Nodes = append(s.in.Settings.Nodes, Peer{Node: cluster.NodeID(n), Zone: string(rune('a' + i))})
+		}
 	case "stop":
 		s.in.Request = &Request{ID: "stop", Kind: RequestStop}
 	case "step":
-		return s.step(t, d)
+		s.in.Now, s.in.ReturnNow = duration(d, "at", s.in.Now), d.HasArg("return")
+		return s.step()
+	case "watch":
+		return s.watch(d)
 	default:
 		t.Fatalf("unknown command %q", d.Cmd)
 	}
@@ -157,31 +169,60 @@ func (s *machineScript) peer(d *datadriven.TestData) {
 	}
 }
 
-// end ends the oldest open action of a kind; a swap that succeeds is what the store shows then.
+// end ends the oldest open action of a kind.
 func (s *machineScript) end(d *datadriven.TestData) string {
 	kind := d.CmdArgs[0].Key
 	i := slices.IndexFunc(s.open, func(a Action) bool { return a.Kind.String() == kind })
 	if i < 0 {
 		return "no such action is under way\n"
 	}
-	a := s.open[i]
-	s.open = slices.Delete(s.open, i, i+1)
-	r := Result{ID: a.ID, Kind: a.Kind, Outcome: OutcomeOK, Position: position(word(d, "pos", "")), Prev: position(word(d, "prev", "")), Damaged: d.HasArg("damaged")}
+	r := Result{Outcome: OutcomeOK, Position: position(word(d, "pos", "")), Prev: position(word(d, "prev", "")), Damaged: d.HasArg("damaged")}
 	for o := OutcomeOK; o <= OutcomeUnknown; o++ {
 		if d.HasArg(o.String()) {
 			r.Outcome, r.Detail = o, "test"
 		}
 	}
+	s.ended(i, r)
+	return ""
+}
+
+// ended ends one open action; a swap that succeeds is what the store shows then.
+func (s *machineScript) ended(i int, r Result) {
+	a := s.open[i]
+	s.open = slices.Delete(s.open, i, i+1)
+	r.ID, r.Kind = a.ID, a.Kind
 	if a.Kind == ActSwap && r.Outcome == OutcomeOK {
 		r.Revision = s.in.Store.Revision + 1
 		s.in.Store = StoreView{Known: true, Lead: a.Lead, Revision: r.Revision, SeenAt: s.in.Now}
 	}
 	s.in.Results = append(s.in.Results, r)
-	return ""
 }
 
-func (s *machineScript) step(t *testing.T, d *datadriven.TestData) string {
-	s.in.Now, s.in.ReturnNow = duration(d, "at", s.in.Now), d.HasArg("return")
+// watch lets time pass: looks that find redis-server as it is, or none, and all that is asked for ends well.
+func (s *machineScript) watch(d *datadriven.TestData) string {
+	every, until := duration(d, "every", 50*time.Millisecond), duration(d, "until", s.in.Now)
+	var b strings.Builder
+	for said := ""; s.in.Now < until; {
+		s.in.Now = min(s.in.Now+every, until)
+		if s.in.Local.OKAt = s.in.Now; !d.HasArg("blind") {
+			s.in.Local.At = s.in.Now
+		}
+		out := s.m.Step(s.in)
+		s.in.Results = nil
+		s.open = append(s.open, out.Actions...)
+		for len(s.open) > 0 {
+			s.ended(0, Result{Outcome: OutcomeOK})
+		}
+		now := fmt.Sprintf("%v%s", s.m.mode, inWords(out))
+		if now != said {
+			fmt.Fprintf(&b, "%v: %s", s.in.Now, now)
+			said = now
+		}
+	}
+	return b.String()
+}
+
+func (s *machineScript) step() string {
 	out := s.m.Step(s.in)
 	s.in.Results, s.in.Request = nil, nil
 	var b strings.Builder
@@ -189,11 +230,28 @@ func (s *machineScript) step(t *testing.T, d *datadriven.TestData) string {
 	if out.WriteUntil > 0 {
 		fmt.Fprintf(&b, ", may write until %v", out.WriteUntil)
 	}
+	b.WriteString(inWords(out))
+	for _, a := range out.Actions {
+		s.open = append(s.open, a)
+		fmt.Fprintf(&b, "  do %s\n", describe(a))
+	}
+	for _, r := range out.Replies {
+		fmt.Fprintf(&b, "  reply %s ok=%v refused=%v: %s\n", r.ID, r.OK, r.Refused, r.Message)
+	}
+	return b.String()
+}
+
+// inWords is what a step says of itself to others.
+func inWords(out Output) string {
+	var b strings.Builder
 	if out.Status.Pausing {
 		b.WriteString(", pausing")
 	}
 	if out.Status.NoQuorum {
 		b.WriteString(", no quorum")
+	}
+	if out.Status.Alone {
+		b.WriteString(", alone")
 	}
 	b.WriteByte('\n')
 	for _, r := range out.Status.Rules {
@@ -201,13 +259,6 @@ func (s *machineScript) step(t *testing.T, d *datadriven.TestData) string {
 	}
 	for _, e := range out.Events {
 		fmt.Fprintf(&b, "  event %s: %s\n", e.Name, e.Message)
-	}
-	for _, a := range out.Actions {
-		s.open = append(s.open, a)
-		fmt.Fprintf(&b, "  do %s\n", describe(a))
-	}
-	for _, r := range out.Replies {
-		fmt.Fprintf(&b, "  reply %s ok=%v refused=%v: %s\n", r.ID, r.OK, r.Refused, r.Message)
 	}
 	return b.String()
 }

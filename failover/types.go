@@ -22,6 +22,8 @@ type Config struct {
 	Profile    Profile
 	// OnLostQuorum is what a sync primary without a replica does; "" is LostQuorumShrink.
 	OnLostQuorum cluster.LostQuorum
+	// Manual: see Settings.
+	Manual bool
 	// PreferredZone is where the primary belongs: a holder elsewhere hands over while
 	// Input.ReturnNow. "": nowhere in particular.
 	PreferredZone string
@@ -38,8 +40,20 @@ type Input struct {
 	Peers   map[cluster.NodeID]Report // the newest answer of each peer
 	Results []Result                  // of actions that ended since the last step
 	Request *Request
+	// Settings are the group's, when they have changed since the Machine was made; nil: they have not.
+	Settings *Settings
 	// ReturnNow is true inside the window in which the primary may be moved back to PreferredZone.
 	ReturnNow bool
+}
+
+// Settings are the part of a Config that may change while the Machine lives. Whoever changes Nodes keeps an
+// order. A new node: all others know it before it starts, so that none of them counts on all without it. One
+// that goes: it is told first, and takes no lead any more; then the others; it stops when it is out of the rule.
+type Settings struct {
+	Nodes []Peer // every node of the group, in the order of their ids; self is not among them when it is to go
+	// Manual: nobody takes the lead of a primary that was lost but that primary itself, or whom an operator
+	// names. AWS calls that automatic failover disabled.
+	Manual bool
 }
 
 // StoreView is the newest Lead that this node has read or been told of. After the store was read as a
