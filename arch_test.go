@@ -20,9 +20,9 @@ import (
 var floors = map[string]int{
 	"cluster": 0, "resp": 0, "command": 0,
 	"failover": 1, "alarm": 1, "history": 1, "cluster/clustertest": 1, "placement": 1,
-	"etcd": 2, "redis": 2, "failover/sim": 2, "rpc": 2, "certs": 2,
+	"etcd": 2, "redis": 2, "failover/sim": 2, "rpc": 2, "certs": 2, "aws/wire": 2,
 	"agent": 3, "host": 3, "proxy": 3, "upstream": 3, "drill": 3, "dashboard": 3, "monitor": 3, "shopify": 3,
-	"aws": 3, "aws/elasticache": 3, "aws/cloudwatch": 3, "aws/sns": 3, "aws/wire": 3,
+	"aws": 3, "aws/elasticache": 3, "aws/cloudwatch": 3, "aws/sns": 3, "aws/sts": 3,
 	"cmd/understudy": 4,
 }
 
@@ -39,7 +39,12 @@ var libraries = map[string]string{
 	"github.com/aws/aws-sdk-go-v2/config":              "where AWS's clients find their region and credentials: environment, files, the machine's role",
 	"github.com/aws/aws-sdk-go-v2/credentials":         "credentials for its client that were given to us",
 	"github.com/aws/aws-sdk-go-v2/service/elasticache": "which nodes a replication group of AWS has; requests are signed",
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch":  "what CloudWatch's operations take and give, as structs; its client speaks CBOR to the front in tests",
+	"github.com/aws/aws-sdk-go-v2/service/sns":         "the same of SNS",
+	"github.com/aws/aws-sdk-go-v2/service/sts":         "the same of STS: GetCallerIdentity",
+	"github.com/aws/smithy-go":                         "the interface of the SDK's errors, which our operations return",
 	"github.com/cockroachdb/datadriven":                "tests: script files beside the failover machine",
+	"github.com/fxamacker/cbor/v2":                     "CBOR with bounds on what a stranger may nest and repeat; the SDK's own says that it is for the SDK only",
 	"github.com/goccy/go-yaml":                         "strict YAML with the line of an unknown key",
 	"github.com/gomodule/redigo":                       "a plain Redis client: tests and the drill's clients, one connection one socket",
 	"github.com/google/go-cmp":                         "tests: readable differences",
