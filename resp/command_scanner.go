@@ -14,6 +14,7 @@ type CommandScanner struct {
 	bulk  int    // bytes of the bulk at pos, when inBulk
 	need  int    // what Need reports
 	words []span // words found so far
+	owed  int    // bytes of a bulk that Skip still expects, with its CRLF
 
 	inBulk bool // the header before pos announced a bulk
 }
@@ -82,18 +83,12 @@ func (s *CommandScanner) scanBulks(buf []byte) (done bool, err error) {
 			if s.pos >= len(buf) {
 				return false, nil
 			}
-			if c := buf[s.pos]; c != '$' {
-				return false, ProtocolError("expected '$', got '" + string([]byte{c}) + "'")
-			}
-			length, size, ok := header(buf[s.pos:])
-			if !ok || length < 0 || length > MaxBulkBytes {
-				return false, ProtocolError("invalid bulk length")
-			}
-			if size == 0 {
-				return false, nil
+			length, size, err := bulkHeader(buf[s.pos:])
+			if err != nil || size == 0 {
+				return false, err
 			}
 			s.pos += size
-			s.bulk, s.inBulk = int(length), true
+			s.bulk, s.inBulk = length, true
 		}
 		// Like redis-server, do not look at the two bytes behind the bulk: both
 		// sides must agree on the borders even when a client sends rubbish there.
@@ -107,6 +102,73 @@ func (s *CommandScanner) scanBulks(buf []byte) (done bool, err error) {
 		s.left--
 	}
 	return true, nil
+}
+
+// bulkHeader reads the header of a word at the start of buf, which is not empty; size is 0 while it is not
+// whole.
+func bulkHeader(buf []byte) (length, size int, err error) {
+	if c := buf[0]; c != '$' {
+		return 0, 0, ProtocolError("expected '$', got '" + string([]byte{c}) + "'")
+	}
+	n, size, ok := header(buf)
+	if !ok || n < 0 || n > MaxBulkBytes {
+		return 0, 0, ProtocolError("invalid bulk length")
+	}
+	return int(n), size, nil
+}
+
+// Begun tells of a multibulk of which the last Scan of buf has not found the
+// end: out is args[:0] plus its whole words, count is how many words it has in
+// all, and bulk is the length of the word that has begun, 0 before its header
+// is whole. count is 0 when no multibulk has begun.
+func (s *CommandScanner) Begun(buf []byte, args [][]byte) (out [][]byte, count, bulk int) {
+	out = args[:0]
+	if s.left == 0 {
+		return out, 0, 0
+	}
+	for _, w := range s.words {
+		out = append(out, buf[w.start:w.end:w.end])
+	}
+	if s.inBulk {
+		bulk = s.bulk
+	}
+	return out, len(s.words) + s.left, bulk
+}
+
+// Skip goes on with the multibulk that Begun tells of, for a caller who passes
+// its bytes on and keeps none: the first n bytes of buf belong to it, and done
+// says that they end it. From its first call on it takes the place of Scan, on
+// the same buffer, until done; what it leaves of buf comes again with more
+// behind it. err is a ProtocolError.
+func (s *CommandScanner) Skip(buf []byte) (n int, done bool, err error) {
+	n = s.pos
+	if s.inBulk {
+		s.owed = s.bulk + 2
+	}
+	s.pos, s.inBulk = 0, false
+	for {
+		if s.owed > 0 {
+			part := min(s.owed, len(buf)-n)
+			n += part
+			if s.owed -= part; s.owed > 0 {
+				return n, false, nil
+			}
+			s.left--
+		}
+		if s.left == 0 {
+			s.reset()
+			return n, true, nil
+		}
+		if n == len(buf) {
+			return n, false, nil
+		}
+		length, size, err := bulkHeader(buf[n:])
+		if err != nil || size == 0 {
+			return n, false, err
+		}
+		n += size
+		s.owed = length + 2
+	}
 }
 
 func (s *CommandScanner) reset() {

@@ -12,6 +12,7 @@ type ReplyScanner struct {
 	pos   int     // offset of the first frame not yet accounted for
 	seek  int     // offset from which the search for the end of a line goes on
 	need  int     // what Need reports
+	owed  int     // bytes of a bulk that Skip still expects, with its CRLF
 	stack []int64 // open aggregates, the outermost first
 }
 
@@ -92,16 +93,66 @@ func (s *ReplyScanner) scan(buf []byte) (int, error) {
 		}
 		s.pos += size
 		s.seek = 0
-		for len(s.stack) > 0 && s.stack[len(s.stack)-1] == 0 {
-			s.stack = s.stack[:len(s.stack)-1]
-		}
-		if len(s.stack) == 0 {
+		if s.closes() {
 			n := s.pos
 			s.pos = 0
-			if cap(s.stack) > keptDepth {
-				s.stack = nil
-			}
 			return n, nil
+		}
+	}
+}
+
+// closes takes the aggregates off the stack that are complete; true: and with them the whole reply is.
+func (s *ReplyScanner) closes() bool {
+	for len(s.stack) > 0 && s.stack[len(s.stack)-1] == 0 {
+		s.stack = s.stack[:len(s.stack)-1]
+	}
+	if len(s.stack) > 0 {
+		return false
+	}
+	if cap(s.stack) > keptDepth {
+		s.stack = nil
+	}
+	return true
+}
+
+// Skip goes on with a reply of which Scan has not found the end, for a caller
+// who passes its bytes on and keeps none: the first n bytes of buf belong to
+// it, and done says that they end it. From its first call on it takes the
+// place of Scan, on the same buffer, until done; what it leaves of buf comes
+// again with more behind it. The CRLF of a bulk of which the end had not
+// arrived with its header is not looked at. err is a ProtocolError.
+func (s *ReplyScanner) Skip(buf []byte) (n int, done bool, err error) {
+	n = s.pos
+	s.pos = 0
+	for {
+		if s.owed > 0 {
+			part := min(s.owed, len(buf)-n)
+			n += part
+			if s.owed -= part; s.owed > 0 {
+				return n, false, nil
+			}
+			if len(s.stack) == 0 || s.stack[len(s.stack)-1] != untilChunk0 {
+				s.took()
+			}
+		} else {
+			s.need = 0
+			size, err := s.frame(buf[n:])
+			switch {
+			case err != nil:
+				return n, false, err
+			case size > 0:
+				n += size
+				s.seek = 0
+			case s.need > 0:
+				s.owed = len(buf) - n + s.need
+				continue
+			default:
+				return n, false, nil
+			}
+		}
+		if s.closes() {
+			s.need = 0
+			return n, true, nil
 		}
 	}
 }
