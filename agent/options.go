@@ -30,6 +30,8 @@ type Options struct {
 	OnLostQuorum cluster.LostQuorum
 	// PreferredZone is where the primary belongs; "": nowhere in particular.
 	PreferredZone string
+	// Manual: see failover.Settings. It and Nodes are changed with Configure.
+	Manual bool
 	// ReturnNow says whether the primary may be moved back to PreferredZone at a time; nil: never.
 	ReturnNow func(time.Time) bool
 

@@ -14,9 +14,10 @@ import (
 func (a *Agent) pledgePeers(ctx context.Context, action failover.Action) error {
 	ctx, cancel := context.WithTimeout(ctx, action.For)
 	defer cancel()
-	answers := make(chan error, len(a.opts.Nodes))
+	nodes := a.nodes()
+	answers := make(chan error, len(nodes))
 	asked := 0
-	for _, n := range a.opts.Nodes {
+	for _, n := range nodes {
 		if n.Node == a.opts.Self.Node {
 			continue
 		}

@@ -175,7 +175,7 @@ func (a *Agent) askPeers(ctx context.Context, epoch cluster.Epoch, bound time.Du
 	var mu sync.Mutex
 	var reports []failover.Report
 	var wg sync.WaitGroup
-	for _, n := range a.opts.Nodes {
+	for _, n := range a.nodes() {
 		if n.Node == a.opts.Self.Node || n.Node == except {
 			continue
 		}
