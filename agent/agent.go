@@ -28,7 +28,7 @@ type Agent struct {
 	port    int
 
 	inbox      chan any      // everything that the loop reacts to
-	looks      chan server   // the loop's questions how redis-server is
+	looks      chan look     // the loop's questions how redis-server is
 	watchAgain chan struct{} // the watch of the lead is of no use any more
 	work       sync.WaitGroup
 
@@ -37,6 +37,7 @@ type Agent struct {
 	out        failover.Output
 	server     server
 	end        logEnd
+	loads      *loads         // nil: what redis-server has read is known
 	access     cluster.Access // of the clients of this node's epoch, while it is promoted
 	reader     cluster.Access // of its clients while it is a replica
 	backstop   backstop
@@ -113,6 +114,7 @@ type (
 		server server
 		worth  worth
 		boot   string // names the run; "": one is made up
+		loads  *loads // nil: nobody has looked at its disk
 		reader cluster.Access
 	}
 	exitMsg struct{ server server }
@@ -144,7 +146,7 @@ func New(opts Options) (*Agent, error) {
 			Durability: opts.Durability, Profile: opts.Profile,
 			OnLostQuorum: opts.OnLostQuorum, PreferredZone: opts.PreferredZone, Manual: opts.Manual,
 		}),
-		inbox: make(chan any, 256), looks: make(chan server, 1), watchAgain: make(chan struct{}, 1), newer: make(chan struct{}),
+		inbox: make(chan any, 256), looks: make(chan look, 1), watchAgain: make(chan struct{}, 1), newer: make(chan struct{}),
 		waiting: map[string][]chan failover.Reply{},
 		peers:   peers{addrs: map[string]cluster.NodeID{}},
 	}

@@ -28,7 +28,10 @@ type kept struct {
 	Lead    cluster.Lead  `json:"lead"`    // the newest record known
 }
 
-const keptFile = "kept.json"
+const (
+	keptFile = "kept.json"
+	aofDir   = "appendonlydir" // of redis-server, below its own
+)
 
 // openDisk reads what is there. A file that is damaged is an error: an agent that starts without what it has
 // promised may follow a primary that the others have given up.
@@ -59,7 +62,7 @@ func (d disk) redisDir() string { return filepath.Join(d.dir, "redis") }
 // dataFiles names the files of the data set that redis-server left here, with their sizes; "" when there is
 // none. It tells whether somebody has put another one there since.
 func (d disk) dataFiles() string {
-	files, err := os.ReadDir(filepath.Join(d.redisDir(), "appendonlydir"))
+	files, err := os.ReadDir(filepath.Join(d.redisDir(), aofDir))
 	if err != nil {
 		return ""
 	}

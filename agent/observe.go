@@ -36,6 +36,14 @@ type probeMsg struct {
 	sent   time.Duration
 	rep    redis.Replication
 	err    error
+	read   *loads // what the server was to read, and has; nil: it has not, or that was known
+	other  string // why that was another data set
+}
+
+// look is a question how a server is, and whether it has read what it was started on.
+type look struct {
+	server server
+	loads  *loads // nil: that is known
 }
 
 // observe starts the looks that are due.
@@ -43,7 +51,7 @@ func (a *Agent) observe(ctx context.Context) {
 	now := a.opts.Clock()
 	if a.server != nil && !a.probing && now >= a.probeAt {
 		a.probing, a.pulse = true, pulse{at: now}
-		a.looks <- a.server // it holds one, and one is under way at a time
+		a.looks <- look{a.server, a.loads} // it holds one, and one is under way at a time
 	}
 	if a.probing && a.server != nil && now >= a.pulse.at+a.opts.Profile.Probe {
 		a.feelPulse(now)
@@ -69,8 +77,12 @@ func (a *Agent) observe(ctx context.Context) {
 func (a *Agent) lookWhenTold(ctx context.Context) {
 	for {
 		select {
-		case server := <-a.looks:
-			a.tell(ctx, a.look(ctx, server))
+		case l := <-a.looks:
+			m := a.look(ctx, l.server)
+			if l.loads != nil && m.err == nil && !m.rep.Loading {
+				m.read, m.other = l.loads, a.proved(l.loads)
+			}
+			a.tell(ctx, m)
 		case <-ctx.Done():
 			return
 		}
@@ -158,6 +170,12 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 		return
 	}
 	r := m.rep
+	if a.loads == m.read {
+		a.loads = nil
+	}
+	if m.other != "" {
+		a.readAnother(m.other)
+	}
 	l.OKAt, l.At, l.Busy, l.Loading = okAt, m.sent, false, r.Loading
 	a.end.moved = a.end.moved || r.Role == cluster.RolePrimary || r.LinkUp || r.SyncInProgress
 	l.Role, l.LinkUp, l.Syncing, l.ReadOnly = r.Role, r.LinkUp, r.SyncInProgress, r.ReadOnly
@@ -236,7 +254,7 @@ func (a *Agent) inTransit() bool {
 			online++
 		}
 	}
-	return online < len(a.opts.Nodes)-1 && a.opts.Clock()-a.leadsSince < a.opts.Profile.TTL
+	return online < len(a.nodes())-1 && a.opts.Clock()-a.leadsSince < a.opts.Profile.TTL
 }
 
 // settle has the replicas say where they are when a primary's probe shows them behind. They speak up

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,9 @@ type note struct {
 	At cluster.Position `json:"at,omitzero"`
 	// Files is what the data set looked like then: another one says nothing of what this note is about.
 	Files string `json:"files,omitempty"`
+	// Loads is what the data set looked like when the server was started that is to read it, until it is known
+	// that it has read that one: see runs.loaded.
+	Loads dataset `json:"loads,omitempty"`
 }
 
 const (
@@ -70,9 +74,9 @@ type worth struct {
 }
 
 // begin says what the data set of the given files, if there is one, is worth to the server that is about to
-// start, and notes, on disk when it returns, that one runs. The newest writes may be missing when the
-// operating system was started again since the last run, and that did not end in order.
-func (r *runs) begin(files string) (worth, error) {
+// start, and notes, on disk when it returns, that one runs, and what it is to read. The newest writes may be
+// missing when the operating system was started again since the last run, and that did not end in order.
+func (r *runs) begin(files string, set dataset) (worth, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.changes.Add(1)
@@ -84,6 +88,13 @@ func (r *runs) begin(files string) (worth, error) {
 		return worth{}, fmt.Errorf("how the last run ended: %w", err)
 	case json.Unmarshal(text, &n) != nil:
 		n = note{} // written whole or not at all: the disk is damaged, and the note is worth nothing
+	}
+	var cut func(string) (int64, bool)
+	if n.Boot != r.boot { // the power was lost, and with it the end of the newest file: that is the note's to tell
+		cut = func(string) (int64, bool) { return 0, true }
+	}
+	if n.Loads.changed(set, cut) != "" {
+		n = note{} // the server before did not get to reading what it was started on, and that is gone
 	}
 	data := files != ""
 	switch {
@@ -102,15 +113,31 @@ func (r *runs) begin(files string) (worth, error) {
 	if data && !lostPower && n.At == (cluster.Position{}) {
 		w.last = r.readLast()
 	}
-	n.State, n.Boot = stateRunning, r.boot
+	n.State, n.Boot, n.Loads = stateRunning, r.boot, set
 	r.note = n
 	return w, r.write()
+}
+
+// loaded notes that the server has read the data set that it was started on.
+func (r *runs) loaded() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.put(func(n *note) { n.Loads = nil })
+}
+
+// replaced notes that the server has read another data set, or none: what is on disk is worth nothing.
+func (r *runs) replaced() error {
+	return r.worthless(func(n *note) { n.Whole, n.Short, n.At, n.Files, n.Loads = false, false, cluster.Position{}, "", nil })
 }
 
 // follows notes, before redis-server becomes a replica of another node, that what the disk holds is
 // going to be that node's. A disk that takes nothing more loses the note instead, which says the same.
 func (r *runs) follows() error {
-	_, err := r.change(func(n *note) { n.Whole, n.At, n.Files = false, cluster.Position{}, "" })
+	return r.worthless(func(n *note) { n.Whole, n.At, n.Files = false, cluster.Position{}, "" })
+}
+
+func (r *runs) worthless(f func(*note)) error {
+	_, err := r.change(f)
 	if err == nil {
 		return nil
 	}
@@ -170,7 +197,7 @@ func (r *runs) stopped(at cluster.Position, files string) error {
 // none: mu is held.
 func (r *runs) put(f func(*note)) error {
 	before := r.note
-	if f(&r.note); r.note == before {
+	if f(&r.note); reflect.DeepEqual(r.note, before) {
 		return nil
 	}
 	if err := r.write(); err != nil {

@@ -40,7 +40,7 @@ func (m machine) begin(want worth) *runs {
 // again is the start of a server under the same agent.
 func (m machine) again(r *runs, want worth) {
 	m.t.Helper()
-	have, err := r.begin(someFiles)
+	have, err := r.begin(someFiles, nil)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestDataIsNotWholeWithoutALookAtAPrimary(t *testing.T) {
 	m := newMachine(t)
 	r := m.begin(nothing)
 	m.lead(r)
-	if w, err := r.begin(""); err != nil || w != nothing {
+	if w, err := r.begin("", nil); err != nil || w != nothing {
 		t.Errorf("without data: %+v, %v", w, err)
 	}
 	m.begin(nothing)
@@ -149,13 +149,13 @@ func TestLogIsKnownExactlyAfterAStopInOrderUntilItMoves(t *testing.T) {
 	m.lead(r)
 	m.no(r.stopped(at, someFiles))
 	r = m.begin(worth{intact: true, exact: at})
-	w, err := r.begin("2.base.rdb:9 ") // the server has written its file anew, and crashed
+	w, err := r.begin("2.base.rdb:9 ", nil) // the server has written its file anew, and crashed
 	m.no(err)
 	if w != intact {
 		t.Errorf("its own data set is worth %+v", w)
 	}
 	m.no(r.stopped(at, someFiles))
-	w, err = openRuns(m.dir, m.file).begin("2.incr.aof:9 ") // somebody has put another data set there
+	w, err = openRuns(m.dir, m.file).begin("2.incr.aof:9 ", nil) // somebody has put another data set there
 	m.no(err)
 	if w != nothing {
 		t.Errorf("another data set is worth %+v", w)

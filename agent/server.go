@@ -57,7 +57,11 @@ func (a *Agent) start(context.Context) (startedMsg, error) {
 	if err != nil {
 		return startedMsg{}, err
 	}
-	w, err := a.runs.begin(a.disk.dataFiles())
+	set, err := a.disk.dataset()
+	if err != nil {
+		return startedMsg{}, fmt.Errorf("the data set that redis-server is to read: %w", err)
+	}
+	w, err := a.runs.begin(a.disk.dataFiles(), set)
 	if err != nil {
 		return startedMsg{}, err
 	}
@@ -69,7 +73,7 @@ func (a *Agent) start(context.Context) (startedMsg, error) {
 		return startedMsg{}, err
 	}
 	a.guard(func(f *redis.Fencer) error { return f.Guard(s.PID()) })
-	m := startedMsg{server: s, worth: w}
+	m := startedMsg{server: s, worth: w, loads: &loads{set: set, cut: s.Cut}}
 	if a.opts.Secret != "" {
 		m.reader = cluster.Access{User: redis.ReaderUser, Password: redis.ReaderPassword(a.opts.Secret)}
 	}
@@ -79,7 +83,7 @@ func (a *Agent) start(context.Context) (startedMsg, error) {
 // adopt takes a server over that somebody else has started. What its data set is worth after a restart is
 // not known: nobody has looked at its disk.
 func (a *Agent) adopt(ctx context.Context) (startedMsg, error) {
-	if _, err := a.runs.begin(""); err != nil {
+	if _, err := a.runs.begin("", nil); err != nil {
 		return startedMsg{}, err
 	}
 	o := *a.opts.Adopt
@@ -115,7 +119,43 @@ func (a *Agent) started(m startedMsg) {
 		a.in.Local.Boot = fmt.Sprintf("%d-%d-%d", time.Now().UnixNano(), m.server.PID(), a.boots)
 	}
 	a.in.Local.Last = a.end.lastKnown()
-	a.probeAt = 0
+	a.loads, a.probeAt = m.loads, 0
+}
+
+// loads is what a server that was just started is to read, until a look shows that it has read it.
+type loads struct {
+	set dataset
+	cut func(file string) (int64, bool) // redis.Server.Cut
+}
+
+// proved compares what the server has read with what it was started on, and notes the outcome, on disk when it
+// returns. It says why another data set was read; "" when it was that one.
+func (a *Agent) proved(l *loads) string {
+	now, err := a.disk.dataset()
+	why := ""
+	if err != nil {
+		why = err.Error()
+	} else {
+		why = l.set.changed(now, l.cut)
+	}
+	note := a.runs.loaded
+	if why != "" {
+		note = a.runs.replaced
+	}
+	if err := note(); err != nil {
+		a.log.Warn("the next start will take the data set for less than it is worth", "error", err)
+	}
+	return why
+}
+
+// readAnother takes it that the server has not read the data set that it was started on: nobody may rely on
+// what was noted of that.
+func (a *Agent) readAnother(why string) {
+	a.log.Error("the data set was deleted or replaced while redis-server started: it does not count as this node's", "change", why)
+	l := &a.in.Local
+	l.Intact, l.Short = false, false
+	a.end = logEnd{moved: a.end.moved}
+	l.Last = cluster.Position{}
 }
 
 // exited takes the end of it.

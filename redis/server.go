@@ -95,6 +95,7 @@ type Server struct {
 	opts   ServerOptions
 	cmd    *exec.Cmd
 	exited chan struct{}
+	logAt  int64 // where its part of the log begins
 	mu     sync.Mutex
 	err    error
 }
@@ -142,6 +143,10 @@ func Start(opts ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
 	defer log.Close()
+	logAt, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
 	lock, err := lockDir(opts.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("start redis-server: %w", err)
@@ -157,7 +162,7 @@ func Start(opts ServerOptions) (*Server, error) {
 	if err := startChild(cmd); err != nil {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
-	s := &Server{opts: opts, cmd: cmd, exited: make(chan struct{})}
+	s := &Server{opts: opts, cmd: cmd, exited: make(chan struct{}), logAt: logAt}
 	go func() {
 		err := cmd.Wait()
 		s.mu.Lock()
@@ -313,6 +318,27 @@ func (s *Server) lastLine() string {
 	text, _ := io.ReadAll(f)
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return lines[len(lines)-1]
+}
+
+// cutLine is what a server says of a file that ended in the middle of a command.
+var cutLine = regexp.MustCompile(`Truncating the AOF (\S+) at offset (\d+)`)
+
+// Cut says how many bytes this run has left of an append-only file that ended in the middle of a command, as
+// one that is killed may leave it; ok is false when it has not cut that file.
+func (s *Server) Cut(name string) (left int64, ok bool) {
+	f, err := os.Open(filepath.Join(s.opts.Dir, "redis.log"))
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	text, _ := io.ReadAll(io.NewSectionReader(f, s.logAt, maxLog))
+	for _, m := range cutLine.FindAllSubmatch(text, -1) {
+		if filepath.Base(string(m[1])) == name {
+			left, err = strconv.ParseInt(string(m[2]), 10, 64)
+			ok = err == nil
+		}
+	}
+	return left, ok
 }
 
 // Kill ends the server with SIGKILL and waits until it is reaped.

@@ -264,3 +264,45 @@ func TestBlackHoleRefusesAndKeepsItsPort(t *testing.T) {
 	}
 	must(t, b.Close())
 }
+
+// A server that was killed may have left half a command at the end of its newest file.
+func TestServerSaysWhatItLeftOfAFileThatEndedInACommand(t *testing.T) {
+	s, c := run(t)
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	const name = "appendonly.aof.1.incr.aof"
+	path := filepath.Join(s.opts.Dir, "appendonlydir", name)
+	whole := "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
+	if err := os.WriteFile(path, []byte(whole+"*3\r\n$3\r\nSET\r\n$1\r\nk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Cut(name); ok {
+		t.Error("the run before has cut nothing")
+	}
+	for _, cuts := range []bool{true, false} {
+		s, err := Start(s.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "redis-server answers", func() bool {
+			c, err := Dial(t.Context(), s.opts.Socket)
+			if err != nil {
+				return false
+			}
+			defer c.Close()
+			return c.Ping(t.Context()) == nil
+		})
+		left, ok := s.Cut(name)
+		if ok != cuts || cuts && left != int64(len(whole)) {
+			t.Errorf("left %d, %v; want %v, %d", left, ok, cuts, len(whole))
+		}
+		if st, err := os.Stat(path); err != nil || st.Size() != int64(len(whole)) {
+			t.Errorf("%+v, %v", st, err)
+		}
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
