@@ -21,10 +21,10 @@ E2E = $(if $(wildcard e2e/*.go),./e2e/...)
 PURE = . ./cluster/... ./resp/... ./command/... ./failover ./history/... ./placement/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ci tools fmt vet lint modules sim bench soak figures fuzz generate clean need-go need-redis
+.PHONY: help build demo test ci tools fmt vet lint modules sim bench bench-proxy soak figures fuzz generate clean need-go need-redis
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 need-go:
 	@.ci/need go
@@ -75,6 +75,10 @@ sim: build ## SCHEDULES simulated schedules (a million); prints a seed that fail
 bench: need-go ## Understudy, Redis Sentinel and a direct connection side by side; under four minutes
 	@.ci/need redis sentinel
 	@go run ./bench $(BENCHFLAGS)
+
+bench-proxy: need-go ## the proxy beside twemproxy, HAProxy and a direct connection, into docs/proxy-speed.md; three minutes
+	@.ci/need redis twemproxy haproxy
+	@go run ./bench -docs docs/proxy-speed.md $(BENCHFLAGS) proxies
 
 soak: need-go ## SWITCHOVERS (1,000) and CRASHES (300) in a row under load: losses, resyncs, growth; some 20 minutes
 	@.ci/need redis sentinel

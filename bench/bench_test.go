@@ -39,7 +39,7 @@ func TestBenchmarkFiguresAreReadByName(t *testing.T) {
 "SET","30000.50","0.100","0.050","0.111","0.120","0.222","1.000"
 "GET","40000.25","0.100","0.050","0.333","0.120","0.444","1.000"
 `
-	got, err := parseBenchmark([]byte(out))
+	got, err := parseBenchmark([]byte(out), "set,get")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestBenchmarkFiguresAreReadByName(t *testing.T) {
 	if want := (figure{40000.25, 0.333, 0.444}); got["GET"] != want {
 		t.Errorf("GET %+v, want %+v", got["GET"], want)
 	}
-	if _, err := parseBenchmark([]byte(strings.Replace(out, `"GET"`, `"INCR"`, 1))); err == nil {
+	if _, err := parseBenchmark([]byte(strings.Replace(out, `"GET"`, `"INCR"`, 1)), "set,get"); err == nil {
 		t.Error("a missing command was not noticed")
 	}
 }

@@ -37,6 +37,7 @@ type settings struct {
 	resume                             string // file of an earlier run that a soak goes on from
 	sizes                              sizes
 	alarmsFor                          time.Duration
+	cases                              words // of proxies; none: all
 	parts                              []part
 	command                            string // as it was typed, for the docs
 }
@@ -57,6 +58,7 @@ func allParts() []part {
 		{"idle", "what a group costs that nobody uses", true, 30 * time.Second, (*bench).measureIdle, (*report).printIdle},
 		{"failover", "crash, hang and switchover beside Redis Sentinel, and where the time goes", true, 130 * time.Second, (*bench).measureFailovers, (*report).printFailovers},
 		{"throughput", "what the proxy costs beside a direct connection", true, 70 * time.Second, (*bench).measureThroughput, (*report).printThroughput},
+		{"proxies", "the proxy beside twemproxy, HAProxy and a direct connection", false, 6 * time.Minute, (*bench).measureProxies, (*report).printProxies},
 		{"loss", "what crashes of an async primary lose, beside what the group says", false, 3 * time.Minute, (*bench).measureLoss, (*report).printLoss},
 		{"soak", "switchovers and crashes in a row under load: losses, resyncs, growth", false, time.Hour, (*bench).measureSoak, (*report).printSoak},
 		{"sizes", "changes of primary and full syncs with data sets of up to 1 GB", false, 5 * time.Minute, (*bench).measureSizes, (*report).printSizes},
@@ -103,6 +105,7 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.resume, "resume", "", "soak: go on from the figures that an earlier run wrote to this file with -json")
 	flags.Var(&s.sizes, "sizes", "sizes: GB of values, separated by commas, growing")
 	flags.DurationVar(&s.alarmsFor, "false-alarms", 10*time.Minute, "alarms: how long the cores are kept busy")
+	flags.Var(&s.cases, "cases", "proxies: only these, separated by commas: "+strings.Join(caseNames(), ", ")+"; empty: all")
 	flags.Usage = func() { explain(flags) }
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -168,6 +171,22 @@ func (s *sizes) Set(text string) error {
 			return fmt.Errorf("%q is no size in GB that is larger than the one before it", word)
 		}
 		*s = append(*s, v)
+	}
+	return nil
+}
+
+// words is a flag: some of caseNames.
+type words []string
+
+func (w *words) String() string { return strings.Join(*w, ",") }
+
+func (w *words) Set(text string) error {
+	*w = nil
+	for word := range strings.SplitSeq(text, ",") {
+		if !slices.Contains(caseNames(), word) {
+			return fmt.Errorf("there is no case %q, but: %s", word, strings.Join(caseNames(), ", "))
+		}
+		*w = append(*w, word)
 	}
 	return nil
 }

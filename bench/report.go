@@ -26,6 +26,7 @@ type report struct {
 	Events   []event    `json:"events"`
 	Floor    *floor     `json:"floor"`
 	Contests []*contest `json:"throughput"`
+	Proxies  *proxies   `json:"proxies,omitempty"`
 	Idle     *idle      `json:"idle"`
 	Soak     *soak      `json:"soak,omitempty"`
 	Sizes    []size     `json:"sizes,omitempty"`

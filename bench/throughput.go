@@ -143,26 +143,31 @@ func (b *bench) throughputRound(ctx context.Context, s shape, addrs map[string]s
 
 // load runs redis-benchmark for SET and GET and returns a figure for each.
 func (b *bench) load(ctx context.Context, addr string, s shape, requests int) (map[string]figure, error) {
+	return b.redisBenchmark(ctx, addr, "-c", strconv.Itoa(s.Connections), "-P", strconv.Itoa(s.Pipeline), "-n", strconv.Itoa(requests),
+		"-d", strconv.Itoa(valueSize), "-r", strconv.Itoa(keySpace), "-t", "set,get")
+}
+
+// redisBenchmark runs redis-benchmark and returns its figures by command.
+func (b *bench) redisBenchmark(ctx context.Context, addr string, args ...string) (map[string]figure, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, runWithin)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.tools.benchmark, "-h", host, "-p", port, "-c", strconv.Itoa(s.Connections),
-		"-P", strconv.Itoa(s.Pipeline), "-n", strconv.Itoa(requests), "-d", strconv.Itoa(valueSize),
-		"-r", strconv.Itoa(keySpace), "-t", "set,get", "--csv")
+	cmd := exec.CommandContext(ctx, b.tools.benchmark, append([]string{"-h", host, "-p", port, "--csv"}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("redis-benchmark on %s with %v connections: %w %s", addr, s, err, strings.TrimSpace(stderr.String()))
+		return nil, fmt.Errorf("redis-benchmark on %s with %v: %w %s", addr, args, err, strings.TrimSpace(stderr.String()))
 	}
-	return parseBenchmark(out)
+	return parseBenchmark(out, args[len(args)-1])
 }
 
-// parseBenchmark reads the --csv output of redis-benchmark 7: a head, then a line for each command.
-func parseBenchmark(out []byte) (map[string]figure, error) {
+// parseBenchmark reads the --csv output of redis-benchmark 7: a head, then a line for each of the commands,
+// which are given as on its command line.
+func parseBenchmark(out []byte, commands string) (map[string]figure, error) {
 	r := csv.NewReader(bytes.NewReader(out))
 	r.FieldsPerRecord = -1 // warnings come in between
 	lines, err := r.ReadAll()
@@ -191,8 +196,10 @@ func parseBenchmark(out []byte) (map[string]figure, error) {
 		}
 		got[line[0]] = f
 	}
-	if got["GET"].Rate == 0 || got["SET"].Rate == 0 {
-		return nil, fmt.Errorf("redis-benchmark gave no figures for GET and SET: %s", out)
+	for command := range strings.SplitSeq(strings.ToUpper(commands), ",") {
+		if got[command].Rate == 0 {
+			return nil, fmt.Errorf("redis-benchmark gave no figures for %s: %s", command, out)
+		}
 	}
 	return got, nil
 }
