@@ -45,6 +45,11 @@ func decodeKnown(text []byte, into any, known func() []string) (err error) {
 	if err == nil || errors.Is(err, io.EOF) { // an empty file says nothing
 		return nil
 	}
+	return inTheFile(err, known)
+}
+
+// inTheFile is the library's error with the line, and for an unknown key the nearest known one.
+func inTheFile(err error, known func() []string) error {
 	var unknown *yaml.UnknownFieldError
 	if errors.As(err, &unknown) {
 		key := unknown.GetToken()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,13 +36,18 @@ tells how it is. It learns from the store where the nodes are, and from their ag
 accept writes. With an upstream in place of a store it stands before a Redis that an operator, Redis
 Sentinel or ElastiCache fails over: it asks the nodes themselves. It keeps nothing: any number of
 proxies may serve one group, and one that ends loses no acked write. While the store is away it goes on
-with what it knows. One process serves one group; run one for each.
+with what it knows. One process serves one group, or several by port: "groups" in its file.
 
 With --take-over it takes the place of the process that runs with the same file: clients keep their
 connections. SIGHUP has a process start such a one itself, from the program's file as it is then.
 
 Prints "ready primary=… reader=… split=… http=…" once it knows a primary; the endpoints take
-clients before that, and hold their requests.`,
+clients before that, and hold their requests. With several groups there is a line for each, with
+group=…, and "/groups/NAME" behind the HTTP address is about one: understudy status --http
+127.0.0.1:7390/groups/jobs.
+
+Sockets that a service manager opened and passes on (systemd's socket activation) are used for the
+endpoints that have their addresses.`,
 		Example: "  understudy proxy --config /etc/understudy/proxy.yaml\n  understudy proxy --config /etc/understudy/proxy.yaml --take-over\n  understudy proxy --config proxy.yaml --print-config",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,7 +106,7 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, at seat, stdout io.W
 	}
 	var before *inherited
 	if err == nil && at.takeOver {
-		if before, err = inherit(path, c.Group); err == nil && before != nil {
+		if before, err = inherit(path, c.names()); err == nil && before != nil {
 			log.Info("the sockets of another process were taken over; it goes on until this one knows the primary", "component", "proxy")
 			a.onStop("the process before", func(context.Context) error { return ignoreClosed(before.close()) })
 		}
@@ -108,37 +114,26 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, at seat, stdout io.W
 	if err != nil {
 		return coded{exitUsage, err}
 	}
-	f, err := prepareFront(ctx, a, c, before, log)
+	h, err := prepareHouse(ctx, a, c, before, log)
 	if err != nil {
 		return coded{exitUsage, err}
 	}
-	a.run("endpoints", part{"proxy", f.proxy.Run})
-	a.run("http", part{"http", f.serveHTTP})
-	if f.watched != nil {
-		a.run("upstream", part{"upstream", f.watched.run})
-	} else {
-		a.run("group", part{"group", f.known.run}, part{"nodes", f.follow})
-	}
+	h.start(a)
 	if before == nil {
-		f.begin(a, path, at.file)
+		h.begin(a, path, at.file)
 	}
-	select {
-	case <-f.led:
-		if before != nil {
-			if err := before.takeOver(f); err != nil {
-				return err
-			}
-			a.run("clients of the process before", part{"clients of the process before", func(ctx context.Context) error { return before.adopt(ctx, f) }})
-			f.begin(a, path, at.file)
-		}
-		e := f.endpoints()
-		if _, err := fmt.Fprintf(stdout, "ready primary=%s reader=%s split=%s http=%s\n", e.Primary, e.Reader, e.Split, e.HTTP); err != nil {
-			log.Warn("nobody reads what is printed", "error", err)
-		}
-	case <-ctx.Done():
-		return nil
-	case err := <-a.failed:
+	if err := h.awaitLed(ctx, a); err != nil || ctx.Err() != nil {
 		return err
+	}
+	if before != nil {
+		if err := before.takeOver(h); err != nil {
+			return err
+		}
+		a.run("clients of the process before", part{"clients of the process before", func(ctx context.Context) error { return before.adopt(ctx, h) }})
+		h.begin(a, path, at.file)
+	}
+	if err := h.sayReady(stdout); err != nil {
+		log.Warn("nobody reads what is printed", "error", err)
 	}
 	select {
 	case <-ctx.Done():
@@ -148,27 +143,26 @@ func serveProxy(ctx context.Context, a *app, c proxyConfig, at seat, stdout io.W
 	}
 }
 
-// begin lets others know that this process serves: its service manager, and who may take its place.
-func (f *front) begin(a *app, path, file string) {
-	if path != "" {
-		s := &successors{f: f, path: path, file: file}
-		a.run("successors", part{"successors", s.run}, part{"reload", s.startOnRequest})
-	}
-	if err := notifyReady(); err != nil {
-		f.log.Warn("the service manager is not told that this is ready", "error", err)
-	}
+// house is everything that `understudy proxy` runs: a front for each group, and the HTTP address of all.
+type house struct {
+	config  proxyConfig
+	log     logger
+	plain   logger // without a component, for the parts
+	metrics *registries
+	door    *gate // is the HTTP address
+	fronts  []*front
 }
 
-// front is everything that `understudy proxy` runs.
+// front serves one group.
 type front struct {
 	config  proxyConfig
 	log     logger
 	plain   logger // without a component, for the parts
+	bare    logger // without the group's name, for those that say it themselves
 	clock   func() time.Duration
 	certs   *certs.Files // nil: no TLS
 	store   *etcd.Store
-	http    net.Listener
-	door    *gate // is http
+	http    string // HOST:PORT where the group is told of
 	proxy   *proxy.Proxy
 	metrics *registries
 	known   *directory                   // nil: the group is watched
@@ -178,9 +172,39 @@ type front struct {
 	sayLed  func()                       // closes it, once
 }
 
-// prepareFront checks and takes all that can be refused, and starts nothing.
-func prepareFront(ctx context.Context, a *app, c proxyConfig, before *inherited, log logger) (*front, error) {
-	f := &front{config: c, log: log.With("component", "proxy"), plain: log, clock: newClock(), metrics: newRegistries(), led: make(chan struct{})}
+// prepareHouse checks and takes all that can be refused, and starts nothing.
+func prepareHouse(ctx context.Context, a *app, c proxyConfig, before *inherited, log logger) (*house, error) {
+	h := &house{config: c, log: log.With("component", "proxy"), plain: log, metrics: newRegistries()}
+	given, err := activated()
+	if err != nil {
+		return nil, err
+	}
+	a.onStop("sockets of the service manager", func(context.Context) error { return given.close() })
+	if err := h.listen(ctx, a, before, given); err != nil {
+		return nil, err
+	}
+	for _, g := range c.groups() {
+		f, err := h.prepareFront(ctx, a, *g, before, given)
+		if err != nil {
+			return nil, h.of(g, err)
+		}
+		h.fronts = append(h.fronts, f)
+	}
+	return h, given.leftOver()
+}
+
+// of says which group an error is about, where there are several.
+func (h *house) of(g *proxyConfig, err error) error {
+	if err != nil && len(h.config.Groups.all) > 0 {
+		return fmt.Errorf("groups: %s: %w", g.Group, err)
+	}
+	return err
+}
+
+// prepareFront does so for one group.
+func (h *house) prepareFront(ctx context.Context, a *app, c proxyConfig, before *inherited, given *sockets) (*front, error) {
+	log := loggerOf(h, c)
+	f := &front{config: c, log: log.With("component", "proxy"), plain: log, bare: h.plain, clock: newClock(), http: h.door.Addr().String(), metrics: h.metrics, led: make(chan struct{})}
 	f.sayLed = sync.OnceFunc(func() { close(f.led) })
 	var err error
 	if !c.TLS.empty() {
@@ -188,7 +212,7 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, before *inherited,
 			return nil, err
 		}
 	} else if c.Insecure {
-		log.Warn("INSECURE: no TLS to the agents and the store: whoever reaches them controls the groups", "component", "proxy")
+		f.log.Warn("INSECURE: no TLS to the agents and the store: whoever reaches them controls the groups")
 	}
 	o := proxy.Options{
 		Group: c.Group, Zone: c.Zone, Primary: c.Listen.Primary, Reader: c.Listen.Reader, Split: c.Listen.Split,
@@ -208,7 +232,7 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, before *inherited,
 	if err := c.Clients.apply(&o, log); err != nil {
 		return nil, err
 	}
-	if err := f.listen(ctx, a, before, &o); err != nil {
+	if err := f.listen(ctx, before, given, &o); err != nil {
 		return nil, err
 	}
 	if f.proxy, err = proxy.New(o); err == nil {
@@ -217,38 +241,155 @@ func prepareFront(ctx context.Context, a *app, c proxyConfig, before *inherited,
 	return f, err
 }
 
-// listen takes the HTTP address, and the sockets of the process before, or sees to it that every address
-// is free.
-func (f *front) listen(ctx context.Context, a *app, before *inherited, o *proxy.Options) error {
-	o.Listeners, o.Shut = map[string]*net.TCPListener{}, before != nil
+// loggerOf is the log of one group: it is named where there are several.
+func loggerOf(h *house, c proxyConfig) logger {
+	if len(h.config.Groups.all) == 0 {
+		return h.plain
+	}
+	return h.plain.With("group", c.Group)
+}
+
+// start runs what was prepared.
+func (h *house) start(a *app) {
+	for _, f := range h.fronts {
+		a.run("endpoints", part{"proxy", f.proxy.Run})
+	}
+	a.run("http", part{"http", h.serveHTTP})
+	for _, f := range h.fronts {
+		if f.watched != nil {
+			a.run("upstream", part{"upstream", f.watched.run})
+		} else {
+			a.run("group", part{"group", f.known.run}, part{"nodes", f.follow})
+		}
+	}
+}
+
+// othersWithin is how long a start waits for the primaries of further groups once it knows one: a group that
+// has none must not keep the others from being ready, nor from being taken over.
+const othersWithin = 10 * time.Second
+
+// awaitLed waits until a primary of each group was heard of, or ctx ends.
+func (h *house) awaitLed(ctx context.Context, a *app) error {
+	first := make(chan struct{})
+	sayFirst := sync.OnceFunc(func() { close(first) })
+	all := make(chan struct{})
+	var waiting sync.WaitGroup
+	bound, cancel := context.WithCancel(ctx)
+	defer waiting.Wait()
+	defer cancel()
+	for _, f := range h.fronts {
+		waiting.Go(func() {
+			select {
+			case <-f.led:
+				sayFirst()
+			case <-bound.Done():
+			}
+		})
+	}
+	go func() { waiting.Wait(); close(all) }()
+	var late <-chan time.Time
+	for {
+		select {
+		case <-first:
+			first = nil
+			timer := time.NewTimer(othersWithin)
+			defer timer.Stop()
+			late = timer.C
+		case <-all:
+			return nil
+		case <-late:
+			h.sayLate()
+			return nil
+		case <-ctx.Done():
+			return nil
+		case err := <-a.failed:
+			return err
+		}
+	}
+}
+
+// sayLate names the groups that have no primary yet.
+func (h *house) sayLate() {
+	for _, f := range h.fronts {
+		select {
+		case <-f.led:
+		default:
+			h.log.Warn("a group has no primary yet: its clients wait, the others are served", "group", f.config.Group)
+		}
+	}
+}
+
+// sayReady prints where clients come in, a line for each group.
+func (h *house) sayReady(stdout io.Writer) error {
+	for _, f := range h.fronts {
+		name := ""
+		if len(h.config.Groups.all) > 0 {
+			name = "group=" + f.config.Group + " "
+		}
+		e := f.endpoints()
+		if _, err := fmt.Fprintf(stdout, "ready %sprimary=%s reader=%s split=%s http=%s\n", name, e.Primary, e.Reader, e.Split, e.HTTP); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin lets others know that this process serves: its service manager, and who may take its place.
+func (h *house) begin(a *app, path, file string) {
+	if path != "" {
+		s := &successors{h: h, path: path, file: file}
+		a.run("successors", part{"successors", s.run}, part{"reload", s.startOnRequest})
+	}
+	if err := notifyReady(); err != nil {
+		h.log.Warn("the service manager is not told that this is ready", "error", err)
+	}
+}
+
+// listen takes the HTTP address, or its socket from whoever has it.
+func (h *house) listen(ctx context.Context, a *app, before *inherited, given *sockets) error {
+	at := h.config.Listen.HTTP
+	switch l, own := before.take("http", at), given.take("http", at); {
+	case l != nil:
+		h.door = newGate(l)
+		h.door.shut() // the process before answers until its place is taken
+	case own != nil:
+		h.door = newGate(own)
+	default:
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at)
+		if err != nil {
+			return addrError(addr{"config: listen.http", at}, err)
+		}
+		h.door = newGate(l.(*net.TCPListener))
+	}
+	a.onStop("http listener", func(context.Context) error { return ignoreClosed(h.door.Close()) })
+	return nil
+}
+
+// listen takes the sockets of the process before, or of the service manager, or sees to it that every
+// address is free.
+func (f *front) listen(ctx context.Context, before *inherited, given *sockets, o *proxy.Options) error {
+	o.Listeners, o.Shut = map[string]*net.TCPListener{}, before.has(f.config.Group)
 	for name, at := range map[string]string{"primary": o.Primary, "reader": o.Reader, "split": o.Split,
 		"primary TLS": o.PrimaryTLS, "reader TLS": o.ReaderTLS, "split TLS": o.SplitTLS} {
-		if l := before.take(name, at); l != nil {
+		whole := f.config.Group + "/" + name
+		if l := before.take(whole, at); l != nil {
+			o.Listeners[name] = l
+		} else if l := given.take(whole, at); l != nil {
 			o.Listeners[name] = l
 		}
 	}
 	for _, x := range f.config.Listen.addrs() {
-		name := strings.TrimPrefix(x.flag, "listen.")
-		if x.value == "" || o.Listeners[name] != nil {
-			continue
-		}
-		if l := before.take(name, x.value); l != nil { // HTTP
-			f.door = newGate(l)
-			f.door.shut() // the process before answers until its place is taken
+		if x.value == "" || x.flag == "listen.http" || o.Listeners[strings.TrimPrefix(x.flag, "listen.")] != nil {
 			continue
 		}
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", x.value)
 		if err != nil {
 			return addrError(addr{"config: " + x.flag, x.value}, err)
 		}
-		if x.flag == "listen.http" {
-			f.door = newGate(l.(*net.TCPListener))
-		} else if err := l.Close(); err != nil { // the proxy listens for itself; this was to say which is at fault
+		if err := l.Close(); err != nil { // the proxy listens for itself; this was to say which is at fault
 			return err
 		}
 	}
-	f.http = f.door
-	a.onStop("http listener", func(context.Context) error { return ignoreClosed(f.door.Close()) })
 	return nil
 }
 
@@ -301,13 +442,70 @@ func (f *front) openStore() (*etcd.Store, error) {
 // endpoints are the addresses that were taken.
 func (f *front) endpoints() cluster.Endpoints {
 	a := plainOr(f.proxy.Addrs())
-	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: f.http.Addr().String()}
+	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: f.http}
 }
 
-// serveHTTP tells how the group is until ctx ends.
-func (f *front) serveHTTP(ctx context.Context) error {
-	return dashboard.Serve(ctx, f.http, http.HandlerFunc(f.answer), f.log)
+// serveHTTP tells how the groups are until ctx ends.
+func (h *house) serveHTTP(ctx context.Context) error {
+	return dashboard.Serve(ctx, h.door, http.HandlerFunc(h.route), h.log)
 }
+
+// route finds the group that a path is about: "/groups/NAME/…" is any, "/…" is the first of the file. Health
+// and metrics without a name are those of all.
+func (h *house) route(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/api/groups":
+		writeJSON(w, http.StatusOK, h.config.names())
+		return
+	case "/healthz":
+		if len(h.fronts) > 1 {
+			h.serveHealth(w, r)
+			return
+		}
+	}
+	f, prefix := h.fronts[0], ""
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/groups/"); ok {
+		name, _, _ := strings.Cut(rest, "/")
+		prefix = "/groups/" + name
+		at := slices.IndexFunc(h.fronts, func(f *front) bool { return f.config.Group == name })
+		if at < 0 {
+			writeJSON(w, http.StatusNotFound, dashboard.Outcome{Message: fmt.Sprintf("there is no group %q: there are %s", name, strings.Join(h.config.names(), ", "))})
+			return
+		}
+		f = h.fronts[at]
+	}
+	http.StripPrefix(prefix, http.HandlerFunc(f.answer)).ServeHTTP(w, r)
+}
+
+// serveHealth says which groups cannot be written to; none: 200.
+func (h *house) serveHealth(w http.ResponseWriter, r *http.Request) {
+	var lacks []string
+	for _, f := range h.fronts {
+		answer := &brief{header: http.Header{}, code: http.StatusOK}
+		f.answer(answer, r)
+		if answer.code != http.StatusOK {
+			lacks = append(lacks, f.config.Group+": "+strings.TrimSpace(answer.text.String()))
+		}
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if len(lacks) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintln(w, strings.Join(lacks, "\n")) // the asker has gone
+		return
+	}
+	_, _ = fmt.Fprintln(w, "ok")
+}
+
+// brief keeps an answer that is to become part of another one.
+type brief struct {
+	header http.Header
+	code   int
+	text   strings.Builder
+}
+
+func (b *brief) Header() http.Header                { return b.header }
+func (b *brief) WriteHeader(code int)               { b.code = code }
+func (b *brief) Write(text []byte) (n int, _ error) { return b.text.Write(text) }
 
 // answer passes a question on to the group's page.
 func (f *front) answer(w http.ResponseWriter, r *http.Request) {

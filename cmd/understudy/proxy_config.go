@@ -31,6 +31,8 @@ type proxyConfig struct {
 	RunDir      string          `yaml:"run_dir,omitempty" help:"directory of the socket over which a new process takes over with --take-over; empty: the service manager's, or this user's"`
 	Drain       time.Duration   `yaml:"drain" help:"how long transactions, subscriptions and blocked clients may go on then, before they are cut"`
 	Upstream    *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
+	Topology    string          `yaml:"topology_file,omitempty" help:"file that keeps where the group's agents are, for a start while the store is away; empty: in the service manager's state directory, if there is one"`
+	Groups      servedGroups    `yaml:"groups,omitempty" help:"several groups behind this process, by port: each has a name, its addresses, and what differs from the rest of this file"`
 }
 
 // listenConfig are the addresses of the endpoints.
@@ -55,10 +57,13 @@ type endpointConfig struct {
 
 func defaultProxyConfig() proxyConfig {
 	return proxyConfig{
-		Group:  "main",
-		Listen: listenConfig{Primary: "127.0.0.1:7379", Reader: "127.0.0.1:7380", Split: "127.0.0.1:7381", HTTP: "127.0.0.1:7390"},
-		Reads:  string(proxy.ReadsPermit), Drain: 30 * time.Second, Clients: defaultEntrance(), LogFormat: "text",
+		Group: "main", Listen: defaultListen(),
+		Reads: string(proxy.ReadsPermit), Drain: 30 * time.Second, Clients: defaultEntrance(), LogFormat: "text",
 	}
+}
+
+func defaultListen() listenConfig {
+	return listenConfig{Primary: "127.0.0.1:7379", Reader: "127.0.0.1:7380", Split: "127.0.0.1:7381", HTTP: "127.0.0.1:7390"}
 }
 
 // loadProxyConfig reads and checks the file. Paths in it are meant from where the file lies. Every error
@@ -69,17 +74,33 @@ func loadProxyConfig(file string) (proxyConfig, error) {
 		return c, err
 	}
 	dir := filepath.Dir(file)
-	paths := []*string{&c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile, &c.RunDir}
-	if c.Upstream != nil {
-		paths = append(paths, c.Upstream.paths()...)
+	if len(c.Groups.nodes) > 0 {
+		if err := c.loadGroups(file); err != nil {
+			return c, usagef("%s: %w", file, err)
+		}
 	}
-	c.completeHold()
-	c.Clients.in(dir)
-	fromDir(dir, paths...)
-	if err := c.validate(); err != nil {
+	c.complete(dir)
+	if err := c.validateAll(); err != nil {
 		return c, usagef("%s: %w", file, err)
 	}
 	return c, nil
+}
+
+// complete fills in what follows from the rest, for each group.
+func (c *proxyConfig) complete(dir string) {
+	for _, g := range c.groups() {
+		paths := []*string{&g.TLS.CA, &g.TLS.Cert, &g.TLS.Key, &g.Store.TLS.CA, &g.Store.TLS.Cert, &g.Store.TLS.Key, &g.Store.PasswordFile,
+			&g.RunDir, &g.Topology}
+		if g.Upstream != nil {
+			paths = append(paths, g.Upstream.paths()...)
+		}
+		g.completeHold()
+		g.Clients.in(dir)
+		fromDir(dir, paths...)
+	}
+	if len(c.Groups.all) > 0 {
+		fromDir(dir, &c.RunDir)
+	}
 }
 
 // completeHold says how long requests wait where the file does not. Sentinel with usual settings, and AWS,

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,17 +26,19 @@ import (
 // A new `understudy proxy --take-over` takes the place of the one that runs with the same configuration
 // file. Each process listens on a unix socket that only its user can reach; over it go
 //
-//	new ── take_over: GROUP ─────────────> old
-//	new <── listeners, with their sockets ── old
+//	new ── take_over: GROUPS ────────────> old
+//	new <── listeners, with their sockets ── old     of the groups that both have, and HTTP
 //	new ── go: it knows the primary ─────> old
-//	new <── last_id: accepts no more ────── old     the new one lets clients in from here on
+//	new <── last_id: accepts no more ────── old     for each group; the new one lets its clients in from here on
 //	new <── client, with its socket ─────── old     for each, as it comes to rest
 //	new <── done ────────────────────────── old     and ends
 //
 // When the connection breaks before done, the old one goes on.
 type message struct {
-	TakeOver  string        `json:"take_over,omitempty"`
-	Listeners []string      `json:"listeners,omitempty"`
+	TakeOver  []string      `json:"take_over,omitempty"`
+	Groups    []string      `json:"groups,omitempty"`    // that both have
+	Listeners []string      `json:"listeners,omitempty"` // GROUP/NAME, or http
+	Group     string        `json:"group,omitempty"`     // of last_id and client
 	Go        bool          `json:"go,omitempty"`
 	LastID    *uint64       `json:"last_id,omitempty"`
 	Client    *proxy.Handed `json:"client,omitempty"`
@@ -49,8 +53,9 @@ const (
 	prepareWithin = time.Minute
 	// mostMessage bounds a message: a client's unfinished request in base64, and the rest.
 	mostMessage = 2*proxy.MostUnfinished + 16<<10
-	// mostSockets bounds the sockets of one message: six endpoints and HTTP.
-	mostSockets = 8
+	// mostSockets bounds the sockets of one message, as the kernel does (SCM_MAX_FD): six endpoints a group
+	// and HTTP.
+	mostSockets = 253
 )
 
 // errHandedOver ends a process whose place another one has taken.
@@ -206,7 +211,7 @@ func ownDir(dir string) error {
 
 // successors waits for a process that takes this one's place.
 type successors struct {
-	f    *front
+	h    *house
 	path string // of the socket over which it asks
 	file string // of the configuration
 }
@@ -225,7 +230,7 @@ func (s *successors) startOnRequest(ctx context.Context) error {
 			return nil
 		}
 		if err := s.start(); err != nil {
-			s.f.log.Error("no other process can be started: this one goes on", "error", err)
+			s.h.log.Error("no other process can be started: this one goes on", "error", err)
 		}
 	}
 }
@@ -241,10 +246,10 @@ func (s *successors) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	s.f.log.Info("another process was started that is to take over", "pid", cmd.Process.Pid)
+	s.h.log.Info("another process was started that is to take over", "pid", cmd.Process.Pid)
 	go func() {
 		if err := cmd.Wait(); err != nil { // the end of this process ends this too
-			s.f.log.Error("the process that was to take over has ended: this one goes on", "error", err)
+			s.h.log.Error("the process that was to take over has ended: this one goes on", "error", err)
 		}
 	}()
 	return nil
@@ -254,7 +259,7 @@ func (s *successors) start() error {
 func (s *successors) run(ctx context.Context) error {
 	l, err := listenAt(s.path)
 	if err != nil {
-		s.f.log.Warn("no other process can take over from this one", "error", err)
+		s.h.log.Warn("no other process can take over from this one", "error", err)
 		<-ctx.Done()
 		return nil
 	}
@@ -275,7 +280,7 @@ func (s *successors) run(ctx context.Context) error {
 			return errHandedOver
 		}
 		if ctx.Err() == nil {
-			s.f.log.Warn("another process has not taken over: this one goes on", "error", err)
+			s.h.log.Warn("another process has not taken over: this one goes on", "error", err)
 		}
 	}
 }
@@ -330,11 +335,12 @@ func (s *successors) handOver(ctx context.Context, c link) error {
 	if err != nil {
 		return err
 	}
-	if ask.TakeOver != s.f.config.Group {
-		err := fmt.Errorf("this process serves group %s, not %s", s.f.config.Group, ask.TakeOver)
+	shared := s.h.shared(ask.TakeOver)
+	if len(shared) == 0 {
+		err := fmt.Errorf("this process serves group %s, not %s", strings.Join(s.h.config.names(), ", "), strings.Join(ask.TakeOver, ", "))
 		return errors.Join(err, c.send(message{Error: err.Error()}))
 	}
-	if err := s.sendListeners(c); err != nil {
+	if err := s.sendListeners(c, shared); err != nil {
 		return err
 	}
 	ready, files, err := c.receive(prepareWithin)
@@ -342,13 +348,26 @@ func (s *successors) handOver(ctx context.Context, c link) error {
 	if err != nil || !ready.Go {
 		return fmt.Errorf("the new process did not get ready: %w", orUnexpected(err))
 	}
-	s.f.log.Info("another process takes over", "clients_have", s.f.config.Drain)
-	s.f.door.shut()
-	if err := s.giveClients(ctx, c); err != nil {
-		s.f.door.open()
+	s.h.log.Info("another process takes over", "clients_have", s.h.config.Drain)
+	if len(shared) < len(s.h.fronts) {
+		s.h.log.Warn("groups are not taken over: their clients are cut when this process ends", "taken_over", len(shared), "served", len(s.h.fronts))
+	}
+	s.h.door.shut()
+	if err := s.giveClients(ctx, c, shared); err != nil {
+		s.h.door.open()
 		return err
 	}
 	return c.send(message{Done: true})
+}
+
+// shared are the fronts of the groups that are named.
+func (h *house) shared(names []string) (all []*front) {
+	for _, f := range h.fronts {
+		if slices.Contains(names, f.config.Group) {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // samePerson refuses everybody but this user, and root.
@@ -369,20 +388,28 @@ func samePerson(c link) error {
 	return nil
 }
 
-func (s *successors) sendListeners(c link) error {
-	all, err := s.f.proxy.Listeners()
-	if err != nil {
-		return err
-	}
-	h, err := s.f.door.File()
+func (s *successors) sendListeners(c link, shared []*front) error {
+	all := map[string]*os.File{}
+	var m message
+	h, err := s.h.door.File()
 	if err == nil {
 		all["http"] = h
 	}
-	var m message
+	for _, f := range shared {
+		m.Groups = append(m.Groups, f.config.Group)
+		own, e := f.proxy.Listeners()
+		err = errors.Join(err, e)
+		for name, file := range own {
+			all[f.config.Group+"/"+name] = file
+		}
+	}
 	var fds []int
 	for name, f := range all {
 		m.Listeners = append(m.Listeners, name)
 		fds = append(fds, int(f.Fd()))
+	}
+	if err == nil && len(fds) > mostSockets {
+		err = fmt.Errorf("%d sockets are more than can be handed over at once (%d)", len(fds), mostSockets)
 	}
 	if err == nil {
 		err = c.send(m, fds...)
@@ -393,8 +420,9 @@ func (s *successors) sendListeners(c link) error {
 	return err
 }
 
-// giveClients hands the clients over, until none is left or the new process is gone.
-func (s *successors) giveClients(ctx context.Context, c link) error {
+// giveClients hands the clients of the groups over, until none is left or the new process is gone. After an
+// error every group is served here again.
+func (s *successors) giveClients(ctx context.Context, c link, shared []*front) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := c.SetReadDeadline(time.Time{}); err != nil {
@@ -408,10 +436,35 @@ func (s *successors) giveClients(ctx context.Context, c link) error {
 		closeAll(files)
 		cancel(fmt.Errorf("the new process is gone: %w", orUnexpected(err)))
 	})
-	return s.f.proxy.Leave(ctx, proxy.Leaving{
-		Within:  s.f.config.Drain,
-		Stopped: func(lastID uint64) error { return c.send(message{LastID: &lastID}) },
-		Give:    func(fd int, h proxy.Handed) error { return c.send(message{Client: &h}, fd) },
+	errs := make([]error, len(shared))
+	var leaving sync.WaitGroup
+	for i, f := range shared {
+		leaving.Go(func() {
+			if errs[i] = f.giveClients(ctx, c, s.h.config.Drain); errs[i] != nil {
+				cancel(errs[i]) // all or none
+			}
+		})
+	}
+	leaving.Wait()
+	err := errors.Join(errs...)
+	if err == nil {
+		return nil
+	}
+	for i, f := range shared {
+		if errs[i] == nil {
+			f.proxy.Stay()
+		}
+	}
+	return err
+}
+
+func (f *front) giveClients(ctx context.Context, c link, within time.Duration) error {
+	return f.proxy.Leave(ctx, proxy.Leaving{
+		Within:  within,
+		Stopped: func(lastID uint64) error { return c.send(message{Group: f.config.Group, LastID: &lastID}) },
+		Give: func(fd int, h proxy.Handed) error {
+			return c.send(message{Group: f.config.Group, Client: &h}, fd)
+		},
 	})
 }
 
@@ -419,11 +472,13 @@ func (s *successors) giveClients(ctx context.Context, c link) error {
 type inherited struct {
 	link
 	path      string
+	groups    []string // that both processes have
 	listeners map[string]*net.TCPListener
+	clients   int // that were taken over
 }
 
 // inherit asks the process at a path for its listening sockets; nil when there is none.
-func inherit(path, group string) (*inherited, error) {
+func inherit(path string, groups []string) (*inherited, error) {
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, nil
@@ -431,8 +486,8 @@ func inherit(path, group string) (*inherited, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--take-over: %w", err)
 	}
-	in := &inherited{link{c}, path, map[string]*net.TCPListener{}}
-	err = in.send(message{TakeOver: group})
+	in := &inherited{link: link{c}, path: path, listeners: map[string]*net.TCPListener{}}
+	err = in.send(message{TakeOver: groups})
 	var m message
 	var files []int
 	if err == nil {
@@ -441,6 +496,7 @@ func inherit(path, group string) (*inherited, error) {
 	if err == nil && len(m.Listeners) != len(files) {
 		err = fmt.Errorf("%d names for %d sockets", len(m.Listeners), len(files))
 	}
+	in.groups = m.Groups
 	for i, fd := range files {
 		if err != nil {
 			_ = unix.Close(fd)
@@ -474,34 +530,64 @@ func (in *inherited) take(name, addr string) *net.TCPListener {
 		return nil
 	}
 	l := in.listeners[name]
-	host, port, err := net.SplitHostPort(addr)
-	at, ours, err2 := net.SplitHostPort(l.Addr().String())
-	a, b := net.ParseIP(host), net.ParseIP(at)
-	if err != nil || err2 != nil || port != "0" && port != ours || a != nil && b != nil && !a.Equal(b) {
+	if !listensAt(l, addr) {
 		return nil
 	}
 	delete(in.listeners, name)
 	return l
 }
 
+// has reports whether a group's clients come from the process before.
+func (in *inherited) has(group string) bool { return in != nil && slices.Contains(in.groups, group) }
+
 // takeOver has the process before stop, and lets clients in.
-func (in *inherited) takeOver(f *front) error {
+func (in *inherited) takeOver(h *house) error {
 	err := in.send(message{Go: true})
-	var m message
-	if err == nil {
-		m, _, err = in.receive(messageWithin)
+	waiting := h.shared(in.groups)
+	for err == nil && len(waiting) > 0 {
+		var m message
+		var files []int
+		if m, files, err = in.receive(messageWithin); err != nil {
+			break
+		}
+		if in.adoptOne(h, m, files) {
+			continue
+		}
+		at := slices.IndexFunc(waiting, func(f *front) bool { return m.LastID != nil && f.config.Group == m.Group })
+		if at < 0 {
+			err = orUnexpected(nil)
+			break
+		}
+		waiting[at].proxy.Open(*m.LastID)
+		waiting = slices.Delete(waiting, at, at+1)
 	}
-	switch {
-	case err == nil && m.LastID != nil:
-		f.proxy.Open(*m.LastID)
-	case in.gone():
-		f.log.Warn("the process before this one has crashed", "error", err)
-		f.proxy.Open(0)
-	default:
-		return fmt.Errorf("--take-over: the process before goes on: %w", orUnexpected(err))
+	if err != nil && !in.gone() {
+		return fmt.Errorf("--take-over: the process before goes on: %w", err)
 	}
-	f.door.open()
+	if err != nil {
+		h.log.Warn("the process before this one has crashed", "error", err)
+		for _, f := range waiting {
+			f.proxy.Open(0)
+		}
+	}
+	h.door.open()
 	return nil
+}
+
+// adoptOne takes the client of a message over; false: the message has none.
+func (in *inherited) adoptOne(h *house, m message, files []int) bool {
+	if m.Client == nil || len(files) != 1 {
+		closeAll(files)
+		return false
+	}
+	fronts := h.shared([]string{m.Group})
+	if len(fronts) == 0 {
+		closeAll(files)
+		return false
+	}
+	in.clients++
+	fronts[0].proxy.Adopt(files[0], *m.Client)
+	return true
 }
 
 // gone reports whether nobody answers at the path any more.
@@ -514,13 +600,12 @@ func (in *inherited) gone() bool {
 }
 
 // adopt takes the clients over, one by one, and then only waits for ctx to end.
-func (in *inherited) adopt(ctx context.Context, f *front) error {
+func (in *inherited) adopt(ctx context.Context, h *house) error {
 	stop := context.AfterFunc(ctx, func() { _ = in.Close() })
 	defer stop()
 	if err := in.SetReadDeadline(time.Time{}); err != nil && ctx.Err() == nil {
 		return err
 	}
-	clients := 0
 	for {
 		m, files, err := in.next()
 		if ctx.Err() != nil {
@@ -528,19 +613,14 @@ func (in *inherited) adopt(ctx context.Context, f *front) error {
 			return nil
 		}
 		if err != nil {
-			f.log.Warn("the process before this one ended early", "clients", clients, "error", err)
+			h.log.Warn("the process before this one ended early", "clients", in.clients, "error", err)
 			break
 		}
 		if m.Done {
-			f.log.Info("taken over", "clients", clients)
+			h.log.Info("taken over", "clients", in.clients)
 			break
 		}
-		if m.Client != nil && len(files) == 1 {
-			clients++
-			f.proxy.Adopt(files[0], *m.Client)
-			continue
-		}
-		closeAll(files)
+		in.adoptOne(h, m, files)
 	}
 	<-ctx.Done()
 	return nil

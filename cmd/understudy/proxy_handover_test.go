@@ -37,7 +37,7 @@ func TestWhoTakesOverIsReachedInAPrivateDirectoryOnly(t *testing.T) {
 	if _, err := handoverPath(filepath.Join(dir, "link"), "/etc/a.yaml"); err == nil {
 		t.Error("a link to a directory is taken for one")
 	}
-	if in, err := inherit(a, "main"); in != nil || err != nil {
+	if in, err := inherit(a, []string{"main"}); in != nil || err != nil {
 		t.Errorf("nobody is there: %v, %v", in, err)
 	}
 }

@@ -199,7 +199,7 @@ func (f *front) show(ctx context.Context, spec cluster.Spec) (stop func(), err e
 		nodes[n.ID], machines[n.ID] = r, n.Machine
 		followed = append(followed, r)
 	}
-	registry, forget := f.metrics.add("group")
+	registry, forget := f.metrics.add("group " + f.config.Group)
 	page, err := dashboard.New(dashboard.Options{
 		Group: spec.Name, Durability: spec.Durability, Profile: p, OnLostQuorum: spec.OnLostQuorum, PreferredZone: spec.PreferredZone,
 		Peers: peersOf(spec), Nodes: nodes, Machines: machines, Endpoints: f.endpoints(), Clock: f.clock, Kill: killThrough(nodes),

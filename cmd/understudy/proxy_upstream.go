@@ -50,7 +50,7 @@ func newWatched(f *front) (*watched, error) {
 	w := &watched{f: f, nodes: map[cluster.NodeID]*witnessed{}, forget: func() {}, profile: u.profile(f.config.Hold)}
 	w.last.Store(&cluster.Lead{})
 	o.Group, o.Clock, o.OnStatus, o.OnEvent = f.config.Group, f.clock, w.hear, w.record
-	o.Logger, o.Metrics = f.plain, f.metrics.own
+	o.Logger, o.Metrics = f.bare, f.metrics.own
 	w.watcher, err = upstream.New(o)
 	return w, err
 }
@@ -138,7 +138,7 @@ func (w *watched) show() {
 	}
 	slices.SortFunc(o.Peers, func(a, b failover.Peer) int { return strings.Compare(string(a.Node), string(b.Node)) })
 	w.forget()
-	registry, forget := w.f.metrics.add("group")
+	registry, forget := w.f.metrics.add("group " + c.Group)
 	w.forget, o.Metrics = forget, both{registry, w.f.metrics}
 	page, err := dashboard.New(o)
 	if err != nil {

@@ -69,13 +69,17 @@ func (f *statusFlags) run(cmd *cobra.Command) error {
 }
 
 func (f *statusFlags) show(ctx context.Context, w io.Writer) (cluster.Status, error) {
-	var s cluster.Status
-	code, err := f.call(ctx, http.MethodGet, "/api/status", nil, &s)
+	var answer struct {
+		cluster.Status
+		Message string `json:"message"` // in place of a status: why there is none
+	}
+	code, err := f.call(ctx, http.MethodGet, "/api/status", nil, &answer)
+	s := answer.Status
 	if err != nil {
 		return s, err
 	}
 	if code != http.StatusOK || s.Group == "" {
-		return s, coded{exitUnreachable, fmt.Errorf("the instance answers %d to /api/status", code)}
+		return s, coded{exitUnreachable, fmt.Errorf("the instance answers %d to /api/status; %s", code, orDash(answer.Message))}
 	}
 	if !f.json {
 		return s, printStatus(w, s)
