@@ -33,32 +33,33 @@ type Agent struct {
 	work       sync.WaitGroup
 
 	// Owned by the loop.
-	in         failover.Input
-	out        failover.Output
-	server     server
-	end        logEnd
-	loads      *loads         // nil: what redis-server has read is known
-	access     cluster.Access // of the clients of this node's epoch, while it is promoted
-	reader     cluster.Access // of its clients while it is a replica
-	backstop   backstop
-	noting     bool             // that the data set is whole is on its way to the disk
-	syncFrom   cluster.Position // where a full sync was last seen to begin
-	lookedAt   time.Duration    // when the log's end was last kept
-	inOrder    bool             // the last server has ended, in order
-	boots      int
-	probing    bool
-	probeAt    time.Duration
-	pulse      pulse
-	settling   settling
-	leadsSince time.Duration
-	changedAt  time.Duration // when redis-server was last changed by us
-	pollAt     time.Duration
-	polling    bool
-	waiting    map[string][]chan failover.Reply
-	configured []chan struct{} // who waits for new settings to be taken
-	lastSent   time.Duration
-	fencedAt   time.Duration
-	lag        lag
+	in           failover.Input
+	out          failover.Output
+	server       server
+	end          logEnd
+	loads        *loads         // nil: what redis-server has read is known
+	access       cluster.Access // of the clients of this node's epoch, while it is promoted
+	reader       cluster.Access // of its clients while it is a replica
+	backstop     backstop
+	certificates certificates
+	noting       bool             // that the data set is whole is on its way to the disk
+	syncFrom     cluster.Position // where a full sync was last seen to begin
+	lookedAt     time.Duration    // when the log's end was last kept
+	inOrder      bool             // the last server has ended, in order
+	boots        int
+	probing      bool
+	probeAt      time.Duration
+	pulse        pulse
+	settling     settling
+	leadsSince   time.Duration
+	changedAt    time.Duration // when redis-server was last changed by us
+	pollAt       time.Duration
+	polling      bool
+	waiting      map[string][]chan failover.Reply
+	configured   []chan struct{} // who waits for new settings to be taken
+	lastSent     time.Duration
+	fencedAt     time.Duration
+	lag          lag
 
 	promotions atomic.Int64 // of this node's servers that were begun, so far
 	changeMu   sync.Mutex   // held while redis-server is being changed by commands
@@ -115,6 +116,7 @@ type (
 		worth  worth
 		boot   string // names the run; "": one is made up
 		loads  *loads // nil: nobody has looked at its disk
+		certs  []byte // TLSOptions.InForce from before its start
 		reader cluster.Access
 	}
 	exitMsg struct{ server server }
@@ -124,6 +126,9 @@ type (
 func New(opts Options) (*Agent, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
+	}
+	if err := opts.needTLS(); err != nil {
+		return nil, fmt.Errorf("agent %s: %w", opts.Self.Node, err)
 	}
 	d, err := openDisk(opts.Dir)
 	if err != nil {
@@ -411,6 +416,8 @@ func (a *Agent) take(ctx context.Context, msg any) {
 		a.started(m)
 	case exitMsg:
 		a.exited(m)
+	case reloadedMsg:
+		a.reloaded(m)
 	case backstopMsg:
 		a.backstopChanged(m)
 	case notedMsg:

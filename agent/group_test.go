@@ -45,6 +45,7 @@ type group struct {
 	config map[string]string
 	bootID string // file; "": the kernel's
 	secret string
+	tls    *TLSOptions
 	rpc    *rpc.Server
 	at     string // where rpc answers
 
@@ -70,13 +71,14 @@ type groupOptions struct {
 
 	bootIDFile string
 	secret     string
+	tls        *TLSOptions
 }
 
 // newGroup prepares a group and starts no agent yet.
 func newGroup(t *testing.T, o groupOptions) *group {
 	t.Helper()
 	g := &group{
-		t: t, dir: o.dir, began: time.Now(), config: o.config, bootID: o.bootIDFile, secret: o.secret, newer: make(chan struct{}),
+		t: t, dir: o.dir, began: time.Now(), config: o.config, bootID: o.bootIDFile, secret: o.secret, tls: o.tls, newer: make(chan struct{}),
 		agents: map[cluster.NodeID]*Agent{}, stops: map[cluster.NodeID]func() error{}, last: map[cluster.NodeID]cluster.NodeStatus{},
 		served: map[cluster.NodeID]time.Time{}, lost: map[cluster.NodeID]time.Time{},
 	}
@@ -175,7 +177,7 @@ func (g *group) start(id cluster.NodeID) {
 	}
 	o := Options{
 		Group: "main", Nodes: g.nodes, Durability: cluster.DurabilitySync, Profile: p, Dir: filepath.Join(g.dir, string(id)),
-		Binary: g.binary, Config: g.config, Secret: g.secret, Store: g.store, RPC: g.rpc, Fencer: g.fencer, BootIDFile: g.bootID,
+		Binary: g.binary, Config: g.config, Secret: g.secret, TLS: g.tls, Store: g.store, RPC: g.rpc, Fencer: g.fencer, BootIDFile: g.bootID,
 		Peers: func(cluster.NodeID) string { return g.at },
 		Clock: g.clock, OnStatus: g.onStatus, OnEvent: g.onEvent,
 	}

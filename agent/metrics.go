@@ -11,6 +11,7 @@ import (
 // metrics are this node's own; docs/metrics.md lists them.
 type metrics struct {
 	epoch, leads, permit, offset prometheus.Gauge
+	reloads                      prometheus.Counter
 	events                       *prometheus.CounterVec
 	actions                      *prometheus.CounterVec
 	phases                       *prometheus.GaugeVec
@@ -29,6 +30,8 @@ func newMetrics(reg prometheus.Registerer, group string, node cluster.NodeID) *m
 		leads:  gauge("leads", "1 while the node is the primary and holds a permit."),
 		permit: gauge("permit_seconds", "How long the node may still accept writes without a renewal."),
 		offset: gauge("offset_bytes", "The node's replication offset."),
+		reloads: f.NewCounter(prometheus.CounterOpts{Name: "understudy_agent_certificate_reloads_total",
+			Help: "How often the node's redis-server was told to read its certificates anew, and did."}),
 		events: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_agent_events_total",
 			Help: "Transitions of the node, by name."}, []string{"event"}),
 		actions: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_agent_actions_total",

@@ -56,6 +56,7 @@ func (a *Agent) observe(ctx context.Context) {
 	if a.probing && a.server != nil && now >= a.pulse.at+a.opts.Profile.Probe {
 		a.feelPulse(now)
 	}
+	a.keepCertificates(ctx, now)
 	if now >= a.lost.readAt {
 		a.lost.readAt = now + lostEvery
 		a.goDo(func() {

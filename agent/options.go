@@ -2,6 +2,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +44,9 @@ type Options struct {
 	// Secret lets agents and replicas in, and keeps everybody else out: see redis.ServerOptions. It is for
 	// a Host that other machines reach; the same for all nodes of a group.
 	Secret string
+	// TLS has redis-server speak it; nil: it speaks in the clear, which is for a loopback address, or a network
+	// on which nobody listens. The same for all nodes of a group.
+	TLS *TLSOptions
 	// Adopt names a redis-server that somebody else starts and stops; nil: the agent runs its own.
 	Adopt *redis.AdoptOptions
 	// LostKeep and LostBytes bound what is put aside of writes that the group gave up: how many data sets,
@@ -75,6 +79,22 @@ type Options struct {
 	// made. It must not block.
 	OnStatus func(at time.Duration, s cluster.NodeStatus)
 	OnEvent  func(cluster.Event)
+}
+
+// needTLS makes sure that TLS is there if it is wanted.
+func (o *Options) needTLS() error {
+	switch t := o.TLS; {
+	case t == nil:
+		return nil
+	case t.InForce == nil || t.Client == nil:
+		return errors.New("TLS: InForce and Client are needed")
+	case o.Adopt != nil: // it has proved it when it is taken over
+		o.Adopt.TLS = t.Client
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return o.Binary.SupportsTLS(ctx)
 }
 
 func (o *Options) complete() error {

@@ -65,15 +65,20 @@ func (a *Agent) start(context.Context) (startedMsg, error) {
 	if err != nil {
 		return startedMsg{}, err
 	}
-	s, err := redis.Start(redis.ServerOptions{
+	o := redis.ServerOptions{
 		Binary: a.opts.Binary, Dir: a.disk.redisDir(), Host: a.opts.Host, Port: port, Socket: a.socket(),
 		ReplicaOf: a.hole.Addr(), Secret: a.opts.Secret, Config: a.opts.Config, Guarded: a.opts.Fencer != nil, Logger: a.log,
-	})
+	}
+	var certs []byte
+	if t := a.opts.TLS; t != nil {
+		o.TLS, certs = &t.Files, t.InForce()
+	}
+	s, err := redis.Start(o)
 	if err != nil {
 		return startedMsg{}, err
 	}
 	a.guard(func(f *redis.Fencer) error { return f.Guard(s.PID()) })
-	m := startedMsg{server: s, worth: w, loads: &loads{set: set, cut: s.Cut}}
+	m := startedMsg{server: s, worth: w, loads: &loads{set: set, cut: s.Cut}, certs: certs}
 	if a.opts.Secret != "" {
 		m.reader = cluster.Access{User: redis.ReaderUser, Password: redis.ReaderPassword(a.opts.Secret)}
 	}
@@ -120,6 +125,7 @@ func (a *Agent) started(m startedMsg) {
 	}
 	a.in.Local.Last = a.end.lastKnown()
 	a.loads, a.probeAt = m.loads, 0
+	a.certificates.with, a.certificates.lookAt = m.certs, a.opts.Clock()+lookAtCertificates
 }
 
 // loads is what a server that was just started is to read, until a look shows that it has read it.

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,6 +35,9 @@ type AdoptOptions struct {
 	// User and Password let us in; empty where it lets everybody in. The user must be allowed everything,
 	// and be the same on all nodes of a group: replicas log in with it, too.
 	User, Password string
+	// TLS: the group's nodes speak it with one another, and so must this one; it says how to do so with a
+	// host. Its files are in the server's own configuration. nil: in the clear.
+	TLS func(host string) *tls.Config
 	// BlackHole is where a server follows nobody: HOST:PORT.
 	BlackHole string
 	Logger    *slog.Logger
@@ -99,7 +103,7 @@ func Adopt(ctx context.Context, o AdoptOptions) (*Adopted, error) {
 
 // Login is how its agent speaks to it.
 func (o AdoptOptions) Login() Login {
-	return Login{Socket: o.Socket, Addr: o.Addr, User: o.User, Password: o.Password}
+	return Login{Socket: o.Socket, Addr: o.Addr, User: o.User, Password: o.Password, TLS: o.TLS}
 }
 
 // reach connects, again and again until ctx ends.
@@ -146,6 +150,15 @@ func (a *Adopted) prepare(ctx context.Context, c *Control) error {
 		a.log.Warn("the adopted server was a primary and is demoted; if it starts as one, put `replicaof 127.0.0.1 1` into its redis.conf: a primary that restarts without its data empties its replicas")
 		if err := errors.Join(c.Demote(ctx, a.opts.BlackHole), c.Dismiss(ctx)); err != nil {
 			return err
+		}
+	}
+	if a.opts.TLS != nil {
+		set, err := redis.StringMap(c.do(ctx, "CONFIG", "GET", "tls-replication"))
+		if err != nil {
+			return err
+		}
+		if set["tls-replication"] != "yes" {
+			return errors.New("the nodes of its group speak TLS with one another: set tls-port, tls-replication yes and the files of a certificate in its redis.conf")
 		}
 	}
 	set := []any{"SET", "replica-read-only", "yes", "repl-diskless-sync-delay", "0", "repl-timeout", "10", "repl-ping-replica-period", pingPeriod,

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -35,6 +36,8 @@ type Login struct {
 	// User and Password are empty where the server lets everybody in; User alone is where it has one
 	// password for all (requirepass).
 	User, Password string
+	// TLS says how to speak it with a host, at Addr; nil: in the clear.
+	TLS func(host string) *tls.Config
 }
 
 // Dial connects, and logs in if there is a password.
@@ -43,7 +46,15 @@ func (l Login) Dial(ctx context.Context) (*Control, error) {
 	if place == "" {
 		network, place = "tcp", l.Addr
 	}
-	c, err := redis.DialContext(ctx, network, place, redis.DialUsername(l.User), redis.DialPassword(l.Password))
+	how := []redis.DialOption{redis.DialUsername(l.User), redis.DialPassword(l.Password)}
+	if l.Socket == "" && l.TLS != nil {
+		host, _, err := net.SplitHostPort(l.Addr)
+		if err != nil {
+			return nil, fmt.Errorf("connect to redis-server at %q: %w", place, err)
+		}
+		how = append(how, redis.DialUseTLS(true), redis.DialTLSConfig(l.TLS(host)))
+	}
+	c, err := redis.DialContext(ctx, network, place, how...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to redis-server at %s: %w", place, known(err))
 	}

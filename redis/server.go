@@ -83,6 +83,8 @@ type ServerOptions struct {
 	// epoch. Empty: everybody gets in, which is for a loopback address only.
 	Secret string
 	Config map[string]string // further directives; they win over ours
+	// TLS: the server speaks nothing else on Port; nil: everything is in the clear. Its unix socket always is.
+	TLS *TLSFiles
 	// Guarded: a Fencer ends it when this process is gone. Then the kernel's own signal for that is
 	// SIGTERM, which lets the server write what it has acknowledged; without a fencer it is SIGKILL,
 	// because a server that hangs or refuses SIGTERM would outlive us.
@@ -229,6 +231,9 @@ func writeConfig(o ServerOptions) (string, error) {
 	}
 	if ip := net.ParseIP(o.Host); ip != nil && !ip.IsUnspecified() {
 		conf["replica-announce-ip"] = o.Host // behind address translation, or with several addresses, too
+	}
+	if o.TLS != nil {
+		o.TLS.secure(conf)
 	}
 	maps.Copy(conf, o.Config)
 	var b strings.Builder
