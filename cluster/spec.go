@@ -19,6 +19,9 @@ type Spec struct {
 	ReturnWindow  string      `json:"return_window,omitempty"` // e.g. "sun:03:00-sun:04:00", UTC
 	// Secret is the key of the store under which the group's secret is kept.
 	Secret string `json:"secret,omitempty"`
+	// NodeTLS: the redis-servers speak TLS with one another, and with proxies. It stays as the group was made:
+	// nodes that do and nodes that do not cannot follow one another.
+	NodeTLS bool `json:"node_tls,omitempty"`
 }
 
 // NodePlace is one node of a Spec.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"strconv"
 	"time"
 
@@ -60,9 +61,13 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	}
 	b.fd, b.owner, b.key, b.addr = fd, b, key, s.Addr
 	b.connectBy = l.now + connectFor
+	var secure *tls.Config
 	if l.opts.ServerTLS != nil && !local {
+		secure = l.opts.ServerTLS(key.node, s.Addr)
+	}
+	if secure != nil {
 		b.connectBy += connectFor // the handshake takes as many round trips again, and the server's time
-		err = l.attachSecure(&b.conn, greeting{config: l.opts.ServerTLS(key.node, s.Addr), within: 2 * connectFor})
+		err = l.attachSecure(&b.conn, greeting{config: secure, within: 2 * connectFor})
 	} else {
 		err = l.attach(&b.conn)
 	}

@@ -30,7 +30,8 @@ type Options struct {
 	// The same endpoints for clients that speak TLS, and what is shown to them: TLS is needed with them.
 	PrimaryTLS, ReaderTLS, SplitTLS string
 	TLS                             *tls.Config
-	// ServerTLS says how to speak TLS with the redis-server of a node at an address, IP:PORT; nil: plain.
+	// ServerTLS says how to speak TLS with the redis-server of a node at an address, IP:PORT; nil, and where
+	// it returns nil: plain.
 	// Over a unix socket there is none.
 	ServerTLS func(node cluster.NodeID, addr string) *tls.Config
 

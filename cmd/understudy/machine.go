@@ -274,6 +274,9 @@ func (m *machine) newNode(a host.Assignment) (host.Node, error) {
 		Socket: filepath.Join(m.sockets, strconv.Itoa(a.Port)+".r"), Secret: a.Secret,
 		Store: a.Store, RPC: m.rpc, Client: m.client, Peers: m.host.Where, Fencer: m.fencer, Clock: m.clock, Logger: m.log,
 	}
+	if o.TLS, err = m.nodeTLS(a.Spec); err != nil {
+		return nil, err
+	}
 	for _, n := range o.Nodes {
 		if n.Node == a.Place.ID {
 			o.Self = n
@@ -290,6 +293,21 @@ func (m *machine) newNode(a host.Assignment) (host.Node, error) {
 		return nil, err
 	}
 	return &node{x, m.log, forget}, nil
+}
+
+// nodeTLS is how a group's redis-servers speak TLS; nil: they do not.
+func (m *machine) nodeTLS(s cluster.Spec) (*agent.TLSOptions, error) {
+	switch {
+	case !s.NodeTLS && !loopback(m.config.Listen):
+		m.log.Warn("the redis-servers of this group speak with one another, and with proxies, in the clear", "component", "agent", "group", s.Name)
+		return nil, nil
+	case !s.NodeTLS:
+		return nil, nil
+	case m.certs == nil:
+		return nil, fmt.Errorf("group %s: its redis-servers speak TLS with one another, and this machine has no certificate: set tls", s.Name)
+	}
+	return &agent.TLSOptions{Files: redis.TLSFiles(m.config.TLS), Client: m.certs.Client,
+		InForce: func() []byte { return append(m.certs.Authorities(), m.certs.Leaf().Raw...) }}, nil
 }
 
 // adoption says which server a node takes over; nil: it runs its own.

@@ -110,6 +110,9 @@ type groupConfig struct {
 	PreferredZone string         `yaml:"preferred_zone,omitempty"`
 	ReturnWindow  string         `yaml:"return_window,omitempty"`
 	Priority      map[string]int `yaml:"priority,omitempty"` // of nodes, by id; higher is preferred
+	// NodeTLS has the redis-servers speak TLS with one another and with proxies; nil: where other machines reach
+	// this one and tls is set.
+	NodeTLS *bool `yaml:"node_tls,omitempty"`
 	// Machines pins nodes, by id, to machines: those whose redis-server is adopted there.
 	Machines map[string]string `yaml:"machines,omitempty"`
 }
@@ -156,6 +159,10 @@ func (c *machineConfig) complete() {
 		g.Durability = orElse(g.Durability, string(cluster.DurabilitySync))
 		g.Profile = orElse(g.Profile, "fast")
 		g.OnLostQuorum = orElse(g.OnLostQuorum, string(cluster.LostQuorumShrink))
+		if g.NodeTLS == nil {
+			safe := !loopback(c.Listen) && !c.TLS.empty()
+			g.NodeTLS = &safe
+		}
 	}
 	if len(c.Store.Embed) > 0 && c.Store.Heartbeat == 0 && c.Store.Election == 0 {
 		c.Store.Heartbeat, c.Store.Election = 50*time.Millisecond, 500*time.Millisecond
@@ -267,6 +274,8 @@ func (c *machineConfig) validateGroups() error {
 			return fmt.Errorf("%s: nodes %d: a group has 1 to 6 nodes", name, g.Nodes)
 		case g.Durability != string(cluster.DurabilitySync) && g.Durability != string(cluster.DurabilityAsync):
 			return fmt.Errorf("%s: durability %q: not one of sync, async", name, g.Durability)
+		case *g.NodeTLS && c.TLS.empty():
+			return fmt.Errorf("%s: node_tls: tls must say with which files", name)
 		case g.OnLostQuorum != string(cluster.LostQuorumShrink) && g.OnLostQuorum != string(cluster.LostQuorumRefuse):
 			return fmt.Errorf("%s: on_lost_quorum %q: not one of shrink, refuse", name, g.OnLostQuorum)
 		}
@@ -335,7 +344,7 @@ func (c *machineConfig) specs() []cluster.Spec {
 	var all []cluster.Spec
 	for _, g := range c.Groups {
 		s := cluster.Spec{Name: g.Name, Durability: cluster.Durability(g.Durability), Profile: g.Profile,
-			OnLostQuorum: cluster.LostQuorum(g.OnLostQuorum), PreferredZone: g.PreferredZone, ReturnWindow: g.ReturnWindow}
+			OnLostQuorum: cluster.LostQuorum(g.OnLostQuorum), PreferredZone: g.PreferredZone, ReturnWindow: g.ReturnWindow, NodeTLS: *g.NodeTLS}
 		for i := range g.Nodes {
 			n := cluster.NodePlace{ID: cluster.NodeName(g.Name, i+1)}
 			n.Priority = g.Priority[string(n.ID)]

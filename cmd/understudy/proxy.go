@@ -221,7 +221,7 @@ func (h *house) prepareFront(ctx context.Context, a *app, c proxyConfig, before 
 	if c.Upstream != nil {
 		err = f.watch(&o)
 	} else {
-		if c.NodeTLS {
+		if f.certs != nil {
 			o.ServerTLS = f.nodeTLS
 		}
 		err = f.learn(a)
@@ -393,8 +393,12 @@ func (f *front) listen(ctx context.Context, before *inherited, given *sockets, o
 	return nil
 }
 
-// nodeTLS is how a node's redis-server is spoken to.
+// nodeTLS is how a node's redis-server is spoken to; nil: in the clear. The store knows whether the group's
+// speak TLS.
 func (f *front) nodeTLS(_ cluster.NodeID, at string) *tls.Config {
+	if spec := f.known.now(); !f.config.NodeTLS && (spec == nil || !spec.NodeTLS) {
+		return nil
+	}
 	host, _, err := net.SplitHostPort(at)
 	if err != nil {
 		host = at

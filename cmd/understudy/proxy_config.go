@@ -24,7 +24,7 @@ type proxyConfig struct {
 	Hold        time.Duration   `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
 	Reads       string          `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
 	Clients     entrance        `yaml:"clients" help:"how clients enter, and what one may take: TLS addresses and files, password_file, proxy_protocol networks, limits in bytes, tap"`
-	NodeTLS     bool            `yaml:"node_tls" help:"speak TLS with the nodes' redis-servers, which have tls-port for it, with the files of tls"`
+	NodeTLS     bool            `yaml:"node_tls" help:"speak TLS with the nodes' redis-servers, with the files of tls, whatever the store says of them; false: where the store says so"`
 	Once        []string        `yaml:"once,omitempty" help:"prefixes of keys: a write that must not run twice, and all of whose keys have one, runs exactly once; it costs a script and a marker in the data"`
 	Allow       []string        `yaml:"allow,omitempty" help:"commands that would be refused and are carried all the same: CLIENT PAUSE, CONFIG SET maxclients"`
 	LogFormat   string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
