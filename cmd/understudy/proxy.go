@@ -413,7 +413,7 @@ func (f *front) learn(a *app) error {
 		return err
 	}
 	a.onStop("store", func(context.Context) error { return f.store.Close() })
-	f.known = newDirectory(f.config.Group, f.store, f.log)
+	f.known = newDirectory(f.config.Group, f.store, f.config.topologyFile(), f.log)
 	return nil
 }
 

@@ -170,6 +170,9 @@ func (c *proxyConfig) validateUpstream() error {
 	case c.Reads == string(proxy.ReadsCommitted):
 		return errors.New("reads committed: needs a group of Understudy's own in sync: an upstream acks what is on its primary only")
 	}
+	if c.Topology != "" {
+		return errors.New("topology_file: keeps where agents are, which an upstream does not have")
+	}
 	return c.Upstream.validate()
 }
 

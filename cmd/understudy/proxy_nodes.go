@@ -25,11 +25,13 @@ type directory struct {
 	store cluster.Store
 	log   *slog.Logger
 	news  chan struct{} // has room for one: the spec has changed
+	file  string        // keeps what is known for the next start; "": none does
 
 	mu       sync.Mutex
 	read     bool // the store has answered
 	spec     *cluster.Spec
 	machines map[string]cluster.Machine
+	kept     []byte // what the file says, but for when it was written
 }
 
 // The bounds of the directory's calls and pauses.
@@ -38,8 +40,10 @@ const (
 	lookAgain  = 500 * time.Millisecond // after a failure, and when a watch broke
 )
 
-func newDirectory(group string, store cluster.Store, log *slog.Logger) *directory {
-	return &directory{group: group, store: store, log: log, news: make(chan struct{}, 1), machines: map[string]cluster.Machine{}}
+func newDirectory(group string, store cluster.Store, file string, log *slog.Logger) *directory {
+	d := &directory{group: group, store: store, file: file, log: log, news: make(chan struct{}, 1), machines: map[string]cluster.Machine{}}
+	d.recall()
+	return d
 }
 
 // run follows the store until ctx ends.
@@ -79,6 +83,7 @@ func (d *directory) watch(ctx context.Context, prefix string) {
 func (d *directory) take(entries []cluster.Entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.keep()
 	d.read = true
 	for _, e := range entries {
 		if e.Value == nil {

@@ -50,8 +50,15 @@ store: {endpoints: ["%[3]s.11:2379", "%[3]s.12:2379", "%[3]s.13:2379"]}
 tls: {ca: certs/ca.pem, cert: certs/%[1]s.pem, key: certs/%[1]s.key}
 hold: 15s
 reads: committed
+topology_file: %[1]s.json
 `, name, 'a'+i, network, 21+i)
 			}
+			// Its store never answers: it knows the group from what the second proxy kept.
+			files["p3"] = fmt.Sprintf(`listen: {primary: "%[1]s.23:7379", reader: "", split: "", http: "%[1]s.23:7390"}
+store: {endpoints: ["%[1]s.99:2379"]}
+tls: {ca: certs/ca.pem, cert: certs/p2.pem, key: certs/p2.key}
+topology_file: p2.json
+`, network)
 			for name, text := range files {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".yaml"), []byte(text), 0o600); err != nil {
 					return err
@@ -190,7 +197,7 @@ func soon(t *testing.T, what string, ok func() bool) {
 
 func TestDirectoryKeepsWhatItKnowsWhileTheStoreIsAway(t *testing.T) {
 	store := &fickle{Store: &clustertest.Memory{}, ends: make(chan struct{})}
-	d := newDirectory("main", store, slog.New(slog.DiscardHandler))
+	d := newDirectory("main", store, "", slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.run(ctx) }()
