@@ -27,10 +27,11 @@ type Agent struct {
 	lost    *lost
 	port    int
 
-	inbox      chan any      // everything that the loop reacts to
-	looks      chan look     // the loop's questions how redis-server is
-	watchAgain chan struct{} // the watch of the lead is of no use any more
-	work       sync.WaitGroup
+	inbox       chan any      // everything that the loop reacts to
+	looks       chan look     // the loop's questions how redis-server is
+	settingsDue chan struct{} // has room for one: users and settings are to be looked at
+	watchAgain  chan struct{} // the watch of the lead is of no use any more
+	work        sync.WaitGroup
 
 	// Owned by the loop.
 	in           failover.Input
@@ -151,7 +152,7 @@ func New(opts Options) (*Agent, error) {
 			Durability: opts.Durability, Profile: opts.Profile,
 			OnLostQuorum: opts.OnLostQuorum, PreferredZone: opts.PreferredZone, Manual: opts.Manual,
 		}),
-		inbox: make(chan any, 256), looks: make(chan look, 1), watchAgain: make(chan struct{}, 1), newer: make(chan struct{}),
+		inbox: make(chan any, 256), looks: make(chan look, 1), watchAgain: make(chan struct{}, 1), settingsDue: make(chan struct{}, 1), newer: make(chan struct{}),
 		waiting: map[string][]chan failover.Reply{},
 		peers:   peers{addrs: map[string]cluster.NodeID{}},
 	}
@@ -221,6 +222,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stopRPC := a.opts.RPC.Register(a.opts.Self.Node, a)
 	a.goDo(func() { a.watch(life) })
 	a.goDo(func() { a.lookWhenTold(life) })
+	a.goDo(func() { a.keepSettings(life) })
 
 	a.loop(life, ctx.Done(), nil)
 	stopped := make(chan struct{})
@@ -501,6 +503,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.out = a.machine.Step(a.in)
 	if a.out.Status.Leads && !led {
 		a.leadsSince, a.probeAt = a.in.Now, 0
+		defer a.settingsNow()
 	}
 	a.in.Results, a.in.Request, a.in.Settings = nil, nil, nil
 	for _, taken := range a.configured {

@@ -11,7 +11,8 @@ import (
 // metrics are this node's own; docs/metrics.md lists them.
 type metrics struct {
 	epoch, leads, permit, offset prometheus.Gauge
-	reloads                      prometheus.Counter
+	settings                     prometheus.Gauge
+	reloads, spreads             prometheus.Counter
 	events                       *prometheus.CounterVec
 	actions                      *prometheus.CounterVec
 	phases                       *prometheus.GaugeVec
@@ -30,6 +31,9 @@ func newMetrics(reg prometheus.Registerer, group string, node cluster.NodeID) *m
 		leads:  gauge("leads", "1 while the node is the primary and holds a permit."),
 		permit: gauge("permit_seconds", "How long the node may still accept writes without a renewal."),
 		offset: gauge("offset_bytes", "The node's replication offset."),
+		settings: gauge("settings_version", "The newest version of the users and parameters set at a primary that the node knows; 0: none were."),
+		spreads: f.NewCounter(prometheus.CounterOpts{Name: "understudy_agent_settings_spread_total",
+			Help: "How often users or parameters that had changed at the node while it led were put into the store for the others."}),
 		reloads: f.NewCounter(prometheus.CounterOpts{Name: "understudy_agent_certificate_reloads_total",
 			Help: "How often the node's redis-server was told to read its certificates anew, and did."}),
 		events: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_agent_events_total",

@@ -174,6 +174,9 @@ func (a *Agent) probed(ctx context.Context, m probeMsg) {
 	if a.loads == m.read {
 		a.loads = nil
 	}
+	if l.OKAt == 0 || l.Loading {
+		a.settingsNow() // it is up, and has only what it was started with
+	}
 	if m.other != "" {
 		a.readAnother(m.other)
 	}

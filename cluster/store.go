@@ -46,3 +46,6 @@ type Store interface {
 
 // LeadKey is the key of a group's Lead.
 func LeadKey(group string) string { return "/understudy/groups/" + group + "/lead" }
+
+// SettingsKey is the key of the users and parameters that were set at a group's primary.
+func SettingsKey(group string) string { return GroupsPrefix + group + "/settings" }
