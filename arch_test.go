@@ -23,7 +23,8 @@ var floors = map[string]int{
 	"etcd": 2, "redis": 2, "failover/sim": 2, "rpc": 2, "certs": 2, "aws/wire": 2,
 	"agent": 3, "host": 3, "proxy": 3, "upstream": 3, "drill": 3, "dashboard": 3, "monitor": 3, "shopify": 3,
 	"aws": 3, "aws/elasticache": 3, "aws/cloudwatch": 3, "aws/sns": 3, "aws/sts": 3,
-	"cmd/understudy": 4,
+	"fleet":          4,
+	"cmd/understudy": 5,
 }
 
 // outside lists the folders beside the house: they drive it from the outside and may import what

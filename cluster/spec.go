@@ -17,6 +17,13 @@ type Spec struct {
 	OnLostQuorum  LostQuorum  `json:"on_lost_quorum,omitempty"`
 	PreferredZone string      `json:"preferred_zone,omitempty"`
 	ReturnWindow  string      `json:"return_window,omitempty"` // e.g. "sun:03:00-sun:04:00", UTC
+	// Manual: nobody takes over from a primary that was lost but that primary itself; AWS calls it automatic
+	// failover disabled.
+	Manual bool `json:"manual,omitempty"`
+	// Listen is where clients reach a group whose endpoints belong to it, HOST:PORT each: see package fleet.
+	Listen Endpoints `json:"listen,omitzero"`
+	// Directives are further settings of redis-server, by their names in its configuration.
+	Directives map[string]string `json:"directives,omitempty"`
 	// Secret is the key of the store under which the group's secret is kept.
 	Secret string `json:"secret,omitempty"`
 	// NodeTLS: the redis-servers speak TLS with one another, and with proxies. It stays as the group was made:

@@ -48,4 +48,4 @@ type Store interface {
 func LeadKey(group string) string { return "/understudy/groups/" + group + "/lead" }
 
 // SettingsKey is the key of the users and parameters that were set at a group's primary.
-func SettingsKey(group string) string { return GroupsPrefix + group + "/settings" }
+func SettingsKey(group string) string { return "/understudy/groups/" + group + "/settings" }

@@ -114,7 +114,7 @@ func (d *Dashboard) told() *cluster.Change {
 		return nil
 	}
 	if d.change.Kind == "" {
-		for _, n := range d.opts.Nodes {
+		for _, n := range d.group().nodes {
 			if l := n.Knows().Store.Lead; l.Epoch == d.change.Epoch {
 				d.change.Kind, d.change.Cause, d.change.From = l.Kind, l.Cause, l.From
 				if l.LostBytes != 0 { // an operator accepted it

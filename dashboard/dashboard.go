@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,7 @@ type Options struct {
 	PreferredZone string
 	Peers         []failover.Peer // every node, ordered by id
 	Nodes         map[cluster.NodeID]Node
+	Manual        bool                      // automatic failover is off; SetGroup changes these three
 	Machines      map[cluster.NodeID]string // where each node runs, when that is worth saying
 	Endpoints     cluster.Endpoints
 	Clock         func() time.Duration // the agents' clock
@@ -63,9 +65,10 @@ type Options struct {
 
 // Dashboard answers for one group.
 type Dashboard struct {
-	opts   Options
-	log    *slog.Logger
-	events *ring
+	opts    Options
+	log     *slog.Logger
+	events  *ring
+	members atomic.Pointer[members]
 
 	mu       sync.Mutex
 	nodes    map[cluster.NodeID]heard
@@ -80,6 +83,29 @@ type Dashboard struct {
 	whenNews chan struct{} // closed and replaced whenever something above changes
 
 	requests requests
+}
+
+// members are the nodes of the group, and how it goes on when it loses its primary.
+type members struct {
+	peers  []failover.Peer
+	nodes  map[cluster.NodeID]Node
+	manual bool
+}
+
+func (d *Dashboard) group() *members { return d.members.Load() }
+
+// SetGroup shows the group with other nodes, or with automatic failover off (manual). What is known of nodes
+// that are no more is forgotten.
+func (d *Dashboard) SetGroup(peers []failover.Peer, nodes map[cluster.NodeID]Node, manual bool) {
+	d.members.Store(&members{peers: peers, nodes: nodes, manual: manual})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.nodes {
+		if nodes[id] == nil {
+			delete(d.nodes, id)
+		}
+	}
+	d.tell()
 }
 
 // counts are what the metrics count up.
@@ -121,6 +147,7 @@ func New(o Options) (*Dashboard, error) {
 		opts: o, log: o.Logger.With("component", "dashboard"), events: newRing(),
 		nodes: map[cluster.NodeID]heard{}, kept: map[string]*cluster.Change{}, whenNews: make(chan struct{}), requests: newRequests(),
 	}
+	d.members.Store(&members{peers: o.Peers, nodes: o.Nodes, manual: o.Manual})
 	if err := d.loadChanges(); err != nil {
 		d.log.Warn("the last failover is not known", "error", err)
 	}
@@ -200,13 +227,8 @@ func (d *Dashboard) Handler() http.Handler {
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-// Run serves on l until ctx ends; then open streams are ended and answers under way get a moment.
-func (d *Dashboard) Run(ctx context.Context, l net.Listener) error {
-	var keeping sync.WaitGroup
-	keeping.Go(func() { d.keepChanges(ctx) })
-	defer keeping.Wait()
-	return Serve(ctx, l, d.Handler(), d.log)
-}
+// Run keeps what must outlive the process until ctx ends.
+func (d *Dashboard) Run(ctx context.Context) { d.keepChanges(ctx) }
 
 // Serve answers on l until ctx ends; then answers under way get a moment.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {

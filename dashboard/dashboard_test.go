@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -532,7 +533,7 @@ func TestMetricsSayWhetherTheGroupIsWritable(t *testing.T) {
 	}
 }
 
-func TestRunEndsOpenStreamsWithItsContext(t *testing.T) {
+func TestServeEndsOpenStreamsWithItsContext(t *testing.T) {
 	s := newStage(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -540,7 +541,7 @@ func TestRunEndsOpenStreamsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, l) }()
+	go func() { done <- Serve(ctx, l, s.Handler(), slog.New(slog.DiscardHandler)) }()
 	s.url = "http://" + l.Addr().String()
 	s.Record(cluster.Event{Name: "one"})
 	s.stream(t, "").next(t)
@@ -551,6 +552,6 @@ func TestRunEndsOpenStreamsWithItsContext(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(2 * time.Second):
-		t.Fatal("Run has not returned")
+		t.Fatal("Serve has not returned")
 	}
 }

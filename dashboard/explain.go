@@ -12,12 +12,13 @@ func (d *Dashboard) Explain() failover.Explanation {
 	if d.opts.Operator != "" {
 		return d.explainOutside()
 	}
+	g := d.group()
 	q := failover.Question{
-		Config: failover.Config{Group: d.opts.Group, Nodes: d.opts.Peers, Durability: d.opts.Durability, Profile: d.opts.Profile,
+		Config: failover.Config{Group: d.opts.Group, Nodes: g.peers, Manual: g.manual, Durability: d.opts.Durability, Profile: d.opts.Profile,
 			OnLostQuorum: d.opts.OnLostQuorum, PreferredZone: d.opts.PreferredZone},
 		Now: d.opts.Clock(), Known: map[cluster.NodeID]failover.Knowledge{},
 	}
-	for id, n := range d.opts.Nodes {
+	for id, n := range g.nodes {
 		if k := n.Knows(); k.At > 0 {
 			q.Known[id] = k
 		}

@@ -75,7 +75,7 @@ func (d *Dashboard) serveSwitchover(w http.ResponseWriter, r *http.Request) {
 	if !d.read(w, r, &ask) {
 		return
 	}
-	d.operate(w, r, ask.Asked, ask, func(ctx context.Context) Outcome { return d.switchover(ctx, ask) })
+	d.operate(w, r, ask.Asked, ask, func(ctx context.Context) Outcome { return d.Switchover(ctx, ask) })
 }
 
 func (d *Dashboard) serveFailover(w http.ResponseWriter, r *http.Request) {
@@ -83,7 +83,7 @@ func (d *Dashboard) serveFailover(w http.ResponseWriter, r *http.Request) {
 	if !d.read(w, r, &ask) {
 		return
 	}
-	d.operate(w, r, ask.Asked, ask, func(ctx context.Context) Outcome { return d.failover(ctx, ask) })
+	d.operate(w, r, ask.Asked, ask, func(ctx context.Context) Outcome { return d.Failover(ctx, ask) })
 }
 
 // operate carries a request out and answers it. What has begun is not given up because its caller hung up.
@@ -110,8 +110,8 @@ func (d *Dashboard) operate(w http.ResponseWriter, r *http.Request, asked Asked,
 	d.answer(w, code, o)
 }
 
-// switchover has the primary hand over. Whom to is its machine's choice.
-func (d *Dashboard) switchover(ctx context.Context, ask SwitchoverRequest) Outcome {
+// Switchover has the primary hand over. Whom to is its machine's choice.
+func (d *Dashboard) Switchover(ctx context.Context, ask SwitchoverRequest) Outcome {
 	if d.opts.Operator != "" {
 		return refuse("%s", d.opts.Operator)
 	}
@@ -120,7 +120,7 @@ func (d *Dashboard) switchover(ctx context.Context, ask SwitchoverRequest) Outco
 		return refuse("there is no primary to switch over from: %s", s.Writable())
 	}
 	r := failover.Request{ID: d.machineID(ask.RequestID), Kind: failover.RequestSwitchover, To: ask.To, Zone: ask.Zone, DryRun: ask.DryRun}
-	reply, err := d.opts.Nodes[s.Primary].Request(ctx, r)
+	reply, err := d.group().nodes[s.Primary].Request(ctx, r)
 	if err != nil {
 		return Outcome{Message: fmt.Sprintf("the outcome of the switchover is not known: %v; see the status", err)}
 	}
@@ -132,9 +132,9 @@ func (d *Dashboard) switchover(ctx context.Context, ask SwitchoverRequest) Outco
 	return o
 }
 
-// failover kills the primary's redis-server and waits until another node accepts writes; in a group that
+// Failover kills the primary's redis-server and waits until another node accepts writes; in a group that
 // has no primary it has the best log that is left go on, if the operator accepts the loss.
-func (d *Dashboard) failover(ctx context.Context, ask FailoverRequest) Outcome {
+func (d *Dashboard) Failover(ctx context.Context, ask FailoverRequest) Outcome {
 	if d.opts.Operator != "" {
 		return refuse("%s", d.opts.Operator)
 	}
@@ -202,13 +202,14 @@ func (d *Dashboard) force(ctx context.Context, ask FailoverRequest) Outcome {
 		return Outcome{OK: true, Message: "nothing was changed", Epoch: e.Epoch, Plan: planForce(e)}
 	}
 	var reply failover.Reply
-	for range d.opts.Nodes { // each may know of a better one
+	nodes := d.group().nodes
+	for range nodes { // each may know of a better one
 		r := failover.Request{ID: d.machineID(ask.RequestID), Kind: failover.RequestForce, AcceptLoss: ask.AcceptLoss && !ask.DryRun}
 		var err error
-		if reply, err = d.opts.Nodes[next].Request(ctx, r); err != nil {
+		if reply, err = nodes[next].Request(ctx, r); err != nil {
 			return Outcome{Message: fmt.Sprintf("the outcome is not known: %v; see the status", err)}
 		}
-		if reply.To == "" || reply.To == next || d.opts.Nodes[reply.To] == nil {
+		if reply.To == "" || reply.To == next || nodes[reply.To] == nil {
 			break
 		}
 		next = reply.To

@@ -30,7 +30,7 @@ func (d *Dashboard) status() cluster.Status {
 		Group: d.opts.Group, Durability: d.opts.Durability, Profile: d.opts.Profile.Name, OnLostQuorum: d.opts.OnLostQuorum,
 		Endpoints: d.opts.Endpoints, Nodes: []cluster.StatusNode{}, LastFailover: d.lastChange(),
 	}
-	for id := range d.opts.Nodes {
+	for id := range d.group().nodes {
 		h := d.nodes[id]
 		n := d.line(id, h, now)
 		s.Nodes = append(s.Nodes, n)
@@ -143,7 +143,7 @@ func (d *Dashboard) line(id cluster.NodeID, h heard, now time.Duration) cluster.
 	n := cluster.StatusNode{
 		ID: id, Zone: s.Zone, Machine: d.opts.Machines[id], Role: cluster.RoleReplica, State: s.State, Addr: s.Addr, PID: s.PID,
 		AgentPID: s.AgentPID, Offset: s.Position.Offset, LagBytes: s.LagBytes, LagMs: s.LagMs, Electable: s.Electable, Reason: s.Reason,
-		Revoked: d.opts.Nodes[id].Knows().Report.Revoked, Fences: s.Fences, Lost: s.Lost,
+		Revoked: d.group().nodes[id].Knows().Report.Revoked, Fences: s.Fences, Lost: s.Lost,
 	}
 	switch quiet := now - h.at; {
 	case s.Node == "":
@@ -182,11 +182,12 @@ func (d *Dashboard) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	d.answer(w, code, h)
 }
 
-func (d *Dashboard) answer(w http.ResponseWriter, code int, v any) {
+func (d *Dashboard) answer(w http.ResponseWriter, code int, v any) { answer(w, code, v) }
+
+// answer sends v as JSON. It is not kept by anybody in between.
+func answer(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		d.log.Debug("answer not sent", "error", err)
-	}
+	_ = json.NewEncoder(w).Encode(v) // the asker has gone
 }

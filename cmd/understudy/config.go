@@ -235,19 +235,10 @@ func (c *config) validateReturn() error {
 	case c.ReturnWindow == "":
 		return fmt.Errorf("--preferred-zone %s: --return-window must say when the primary may be moved there, e.g. sun:03:00-sun:04:00 (UTC)", c.PreferredZone)
 	}
-	if _, err := parseWindow(c.ReturnWindow); err != nil {
+	if _, err := cluster.ParseWindow(c.ReturnWindow); err != nil {
 		return fmt.Errorf("--return-window %w", err)
 	}
 	return nil
-}
-
-// returnNow says whether the primary may be moved back at a time; nil: never. The configuration is valid.
-func (c *config) returnNow() func(time.Time) bool {
-	w, err := parseWindow(c.ReturnWindow)
-	if err != nil {
-		return nil
-	}
-	return w.contains
 }
 
 // off stands for an endpoint that is not served without TLS.

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"understudy/fleet"
 )
 
 // lockData makes this process the only one on the data directory, which it creates, until the
@@ -104,9 +106,6 @@ func keepShape(dir string, want shape) error {
 // maxSocket is how many bytes a unix socket's address can have.
 const maxSocket = 107
 
-// longestSocket is the longest name in the directory of sockets, with the slash.
-const longestSocket = len("/6.redis")
-
 // socketDir returns an empty private directory for the unix sockets of the instance on data. Data
 // directories may lie deep, and a unix address is short: so it is one of a fixed name below the
 // user's runtime directory or the temporary one.
@@ -119,7 +118,7 @@ func socketDir(data string) (string, error) {
 			continue
 		}
 		dir := filepath.Join(base, name)
-		if len(dir)+longestSocket > maxSocket {
+		if len(dir)+fleet.LongestSocket > maxSocket {
 			errs = errors.Join(errs, fmt.Errorf("%s is too long for a unix socket", dir))
 			continue
 		}

@@ -7,51 +7,66 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 
 	"understudy/certs"
 	"understudy/cluster"
+	"understudy/fleet"
 	"understudy/proxy"
 )
 
-// openEndpoints takes the addresses that clients use.
-func (g *group) openEndpoints() error {
-	o := proxy.Options{
-		Group: g.config.Group, Primary: g.config.PrimaryAddr, Reader: g.config.ReaderAddr, Split: g.config.SplitAddr,
-		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), Clock: g.clock, Logger: g.log, Metrics: g.metrics,
-	}
-	err := g.config.Doors.entrance().apply(&o, g.log)
-	if err != nil {
-		return err
-	}
-	if g.proxy, err = proxy.New(o); err == nil {
-		sayTLS(g.proxy.Addrs(), g.log)
-	}
-	return err
+// entry is a group's endpoints, and the end of their metrics.
+type entry struct {
+	proxy  *proxy.Proxy
+	forget func()
 }
 
-// tap is what GET /api/tap is answered with; nil: nothing.
-func (g *group) tap() http.Handler {
-	if !g.config.Doors.Tap {
-		return nil
+// listen are the addresses of the flags; "" is where no client without TLS is served.
+func (c *config) listen() cluster.Endpoints {
+	return cluster.Endpoints{Primary: c.PrimaryAddr, Reader: c.ReaderAddr, Split: c.SplitAddr}
+}
+
+// openEntry takes the addresses that clients of a group use. The settings of the flags are every group's.
+func (g *local) openEntry(group string, at cluster.Endpoints) (f entry, err error) {
+	registry, forget := g.metrics.Add("proxy " + group)
+	o := proxy.Options{
+		Group: group, Primary: at.Primary, Reader: at.Reader, Split: at.Split,
+		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), Clock: g.clock, Logger: g.log, Metrics: registry,
 	}
-	return g.proxy.TapHandler()
+	if group == g.config.Group {
+		err = g.config.Doors.entrance().apply(&o, g.log)
+	}
+	if err == nil {
+		f.proxy, err = proxy.New(o)
+	}
+	if err != nil {
+		forget()
+		return entry{}, err
+	}
+	sayTLS(f.proxy.Addrs(), g.log)
+	f.forget = forget
+	return f, nil
+}
+
+// reopen makes the endpoints of a group that the store knows.
+func (g *local) reopen(spec cluster.Spec) (fleet.Definition, error) {
+	f, err := g.openEntry(spec.Name, spec.Listen)
+	return fleet.Definition{Spec: spec, Proxy: f.proxy, EndMetrics: f.forget}, err
 }
 
 // endpoints are the addresses that were taken.
-func (g *group) endpoints() cluster.Endpoints {
-	a := plainOr(g.proxy.Addrs())
+func (g *local) endpoints() cluster.Endpoints {
+	a := plainOr(g.front.proxy.Addrs())
 	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: g.http.Addr().String()}
 }
 
 // ping makes sure that every endpoint answers a client.
-func (g *group) ping(ctx context.Context) error {
+func (g *local) ping(ctx context.Context) error {
 	k, err := g.config.Doors.entrance().knock()
 	if err != nil {
 		return err
 	}
-	a := g.proxy.Addrs()
+	a := g.front.proxy.Addrs()
 	for at, secure := range map[string]bool{a.Primary: false, a.Reader: false, a.Split: false, a.PrimaryTLS: true, a.ReaderTLS: true, a.SplitTLS: true} {
 		if at == "" {
 			continue

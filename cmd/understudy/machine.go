@@ -373,11 +373,11 @@ func returnNow(text string) (func(time.Time) bool, error) {
 	if text == "" {
 		return nil, nil
 	}
-	w, err := parseWindow(text)
+	w, err := cluster.ParseWindow(text)
 	if err != nil {
 		return nil, fmt.Errorf("return_window: %w", err)
 	}
-	return w.contains, nil
+	return w.Contains, nil
 }
 
 // notifyReady tells systemd, when it waits for that (Type=notify), that this process serves.

@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// window is a time that comes every week, in minutes since Sunday 00:00 UTC, the end not included. One whose
+// Window is a time that comes every week, in minutes since Sunday 00:00 UTC, the end not included. One whose
 // end is before its beginning goes on into the next week.
-type window struct{ from, to int }
+type Window struct{ from, to int }
 
 const minutesOfWeek = 7 * 24 * 60
 
@@ -20,22 +20,22 @@ const minWindow = 30
 
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
-// parseWindow reads "ddd:hh:mm-ddd:hh:mm", as AWS writes maintenance windows, in UTC.
-func parseWindow(s string) (window, error) {
+// ParseWindow reads "ddd:hh:mm-ddd:hh:mm", as AWS writes maintenance windows, in UTC.
+func ParseWindow(s string) (Window, error) {
 	from, to, ok := strings.Cut(s, "-")
 	if !ok {
-		return window{}, fmt.Errorf("%q: not ddd:hh:mm-ddd:hh:mm, e.g. sun:03:00-sun:04:00 (UTC)", s)
+		return Window{}, fmt.Errorf("%q: not ddd:hh:mm-ddd:hh:mm, e.g. sun:03:00-sun:04:00 (UTC)", s)
 	}
-	var w window
+	var w Window
 	var err error
 	if w.from, err = parseMinute(from); err != nil {
-		return window{}, fmt.Errorf("%q: the beginning %w", s, err)
+		return Window{}, fmt.Errorf("%q: the beginning %w", s, err)
 	}
 	if w.to, err = parseMinute(to); err != nil {
-		return window{}, fmt.Errorf("%q: the end %w", s, err)
+		return Window{}, fmt.Errorf("%q: the end %w", s, err)
 	}
 	if n := w.minutes(); n < minWindow {
-		return window{}, fmt.Errorf("%q: is %d minutes long, and at least %d are needed", s, n, minWindow)
+		return Window{}, fmt.Errorf("%q: is %d minutes long, and at least %d are needed", s, n, minWindow)
 	}
 	return w, nil
 }
@@ -70,16 +70,16 @@ func twoDigits(s string, most int) (int, error) {
 }
 
 // minutes is how long it is.
-func (w window) minutes() int { return (w.to - w.from + minutesOfWeek) % minutesOfWeek }
+func (w Window) minutes() int { return (w.to - w.from + minutesOfWeek) % minutesOfWeek }
 
-// contains reports whether t lies in it.
-func (w window) contains(t time.Time) bool {
+// Contains reports whether t lies in it.
+func (w Window) Contains(t time.Time) bool {
 	t = t.UTC()
 	minute := (int(t.Weekday())*24+t.Hour())*60 + t.Minute()
 	return (minute-w.from+minutesOfWeek)%minutesOfWeek < w.minutes()
 }
 
-func (w window) String() string {
+func (w Window) String() string {
 	at := func(m int) string {
 		return fmt.Sprintf("%s:%02d:%02d", weekdays[m/(24*60)], m/60%24, m%60)
 	}

@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"strings"
@@ -35,11 +35,11 @@ func TestAWindowContainsItsTimes(t *testing.T) {
 		{"sun:03:00-sun:02:00", "2026-01-04T02:30:00Z", false},
 		{"sun:03:00-sun:02:00", "2026-01-08T02:30:00Z", true},
 	} {
-		w, err := parseWindow(c.window)
+		w, err := ParseWindow(c.window)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := w.contains(at(c.when)); got != c.in {
+		if got := w.Contains(at(c.when)); got != c.in {
 			t.Errorf("%s contains %s: %v", c.window, c.when, got)
 		}
 		if !strings.EqualFold(w.String(), c.window) {
@@ -65,7 +65,7 @@ func TestAWindowThatMakesNoSenseIsRefused(t *testing.T) {
 		"sun:+3:00-sun:04:00":             `hour "+3"`,
 		"sun:03:00-sun:04:00 mon:05:0006": "the end",
 	} {
-		if _, err := parseWindow(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseWindow(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
@@ -79,18 +79,18 @@ func FuzzWindow(f *testing.F) {
 	f.Add("mon:00:00-sun:23:59")
 	f.Add("x-y")
 	f.Fuzz(func(t *testing.T, text string) {
-		w, err := parseWindow(text)
+		w, err := ParseWindow(text)
 		if err != nil {
 			return
 		}
-		again, err := parseWindow(w.String())
+		again, err := ParseWindow(w.String())
 		if err != nil || again != w || !strings.EqualFold(text, w.String()) {
 			t.Fatalf("%q is %v, written %s, read again %v, %v", text, w, w, again, err)
 		}
 		sunday := time.Date(2026, 1, 4, 0, 0, 0, 0, time.UTC)
 		at := func(minutes int) time.Time { return sunday.Add(time.Duration(minutes) * time.Minute) }
-		if w.minutes() < minWindow || !w.contains(at(w.from)) || w.contains(at(w.to)) || !w.contains(at(w.to-1)) {
-			t.Fatalf("%s: %d minutes, contains its beginning %v, its end %v", w, w.minutes(), w.contains(at(w.from)), w.contains(at(w.to)))
+		if w.minutes() < minWindow || !w.Contains(at(w.from)) || w.Contains(at(w.to)) || !w.Contains(at(w.to-1)) {
+			t.Fatalf("%s: %d minutes, contains its beginning %v, its end %v", w, w.minutes(), w.Contains(at(w.from)), w.Contains(at(w.to)))
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"syscall"
 	"time"
 
@@ -16,42 +16,42 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"understudy/agent"
 	"understudy/cluster"
 	"understudy/dashboard"
 	"understudy/etcd"
 	"understudy/failover"
-	"understudy/proxy"
+	"understudy/fleet"
 	"understudy/redis"
 	"understudy/rpc"
 )
 
-// group is everything that `understudy up` runs.
-type group struct {
+// local is everything that `understudy up` runs: the group of its flags, and those that were made since.
+type local struct {
 	config  config
 	profile failover.Profile
 	log     *slog.Logger
 	clock   func() time.Duration
-	metrics *prometheus.Registry
+	metrics *dashboard.Registries
+	pages   dashboard.Pages
 
 	binary  redis.Binary
 	sockets string // directory of the unix sockets
 	http    net.Listener
 	rpc     *rpc.Server
-	proxy   *proxy.Proxy
+	front   entry // of the group of the flags
 
-	agents    []*agent.Agent
-	dashboard *dashboard.Dashboard
+	fleet *fleet.Fleet
+	group *fleet.Group // of the flags
 }
 
 // prepare checks and takes all that can be refused, and starts nothing: its errors are one line for
 // whoever typed the command.
-func prepare(ctx context.Context, a *app, c config, log *slog.Logger) (*group, error) {
+func prepare(ctx context.Context, a *app, c config, log *slog.Logger) (*local, error) {
 	p, err := c.timings()
 	if err != nil {
 		return nil, err
 	}
-	g := &group{config: c, profile: p, log: log, clock: newClock(), metrics: newRegistry(), rpc: rpc.NewServer(rpc.ServerOptions{Logger: log})}
+	g := &local{config: c, profile: p, log: log, clock: newClock(), metrics: dashboard.NewRegistries(newRegistry()), rpc: rpc.NewServer(rpc.ServerOptions{Logger: log})}
 	if g.binary, err = redis.FindServer(ctx, c.RedisServer); err != nil {
 		return nil, err
 	}
@@ -70,6 +70,7 @@ func prepare(ctx context.Context, a *app, c config, log *slog.Logger) (*group, e
 		return nil, err
 	}
 	a.onStop("sockets", func(context.Context) error { return os.RemoveAll(g.sockets) })
+	g.pages.First = []string{c.Group}
 	return g, g.listen(ctx, a)
 }
 
@@ -89,7 +90,7 @@ func newRegistry() *prometheus.Registry {
 }
 
 // listen takes every address before anything is started.
-func (g *group) listen(ctx context.Context, a *app) error {
+func (g *local) listen(ctx context.Context, a *app) error {
 	for _, x := range g.config.addrs() {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", x.value)
 		if err != nil {
@@ -105,7 +106,9 @@ func (g *group) listen(ctx context.Context, a *app) error {
 			return err
 		}
 	}
-	return g.openEndpoints()
+	var err error
+	g.front, err = g.openEntry(g.config.Group, g.config.listen())
+	return err
 }
 
 func addrError(x addr, err error) error {
@@ -124,7 +127,7 @@ func ignoreClosed(err error) error {
 }
 
 // start starts the parts, each before those that need it.
-func (g *group) start(ctx context.Context, a *app) error {
+func (g *local) start(ctx context.Context, a *app) error {
 	fencer, err := redis.StartFencer(redis.FencerOptions{Logger: g.log})
 	if err != nil {
 		return err
@@ -137,9 +140,27 @@ func (g *group) start(ctx context.Context, a *app) error {
 	if err := checkFence(g.profile, took, g.log); err != nil {
 		return coded{exitUsage, err}
 	}
-	store, err := etcd.StartEmbedded(ctx, etcd.EmbedOptions{Dir: filepath.Join(g.config.Data, "store"), Logger: g.log})
+	store, err := g.startStore(ctx, a)
 	if err != nil {
 		return err
+	}
+	answers, err := rpc.Listen(ctx, rpc.Unix(filepath.Join(g.sockets, rpcSocket)), nil)
+	if err != nil {
+		return err
+	}
+	a.run("rpc", part{"rpc", func(ctx context.Context) error { return g.rpc.Serve(ctx, answers) }})
+	if err := g.startGroups(ctx, a, fencer, store); err != nil {
+		return err
+	}
+	a.run("http", part{"http", func(ctx context.Context) error { return dashboard.Serve(ctx, g.http, &g.pages, g.log) }})
+	return nil
+}
+
+// startStore starts the store, and watches that it goes on.
+func (g *local) startStore(ctx context.Context, a *app) (cluster.Store, error) {
+	store, err := etcd.StartEmbedded(ctx, etcd.EmbedOptions{Dir: filepath.Join(g.config.Data, "store"), Logger: g.log})
+	if err != nil {
+		return nil, err
 	}
 	a.onStop("store", store.Stop)
 	stopping := make(chan struct{})
@@ -151,91 +172,65 @@ func (g *group) start(ctx context.Context, a *app) error {
 		case <-stopping:
 		}
 	}()
-	if err := g.newParts(fencer, store.Store()); err != nil {
-		return err
-	}
-	answers, err := rpc.Listen(ctx, rpc.Unix(filepath.Join(g.sockets, rpcSocket)), nil)
-	if err != nil {
-		return err
-	}
-	a.run("rpc", part{"rpc", func(ctx context.Context) error { return g.rpc.Serve(ctx, answers) }})
-	var parts []part
-	for i, x := range g.agents {
-		parts = append(parts, part{"agent " + string(g.peers()[i].Node), x.Run})
-	}
-	a.run("agents", parts...)
-	a.run("endpoints", part{"proxy", g.proxy.Run})
-	a.run("http", part{"http", func(ctx context.Context) error { return g.dashboard.Run(ctx, g.http) }})
-	return nil
+	return store.Store(), nil
 }
 
 // rpcSocket is the name of the socket on which this process's agents answer one another.
 const rpcSocket = "agents"
 
-// peers are the nodes, spread over the zones in turn.
-func (g *group) peers() []failover.Peer {
-	var peers []failover.Peer
-	for i := range g.config.Nodes {
-		peers = append(peers, failover.Peer{
-			Node: cluster.NodeID(fmt.Sprintf("%s-%03d", g.config.Group, i+1)),
-			Zone: g.config.Zones[i%len(g.config.Zones)],
-		})
-	}
-	return peers
-}
-
-// newParts makes the agents and the dashboard, which know one another.
-func (g *group) newParts(fencer *redis.Fencer, store cluster.Store) error {
-	peers := g.peers()
-	// All agents are in this process, and answer at one socket.
-	at := func(cluster.NodeID) string { return rpc.Unix(filepath.Join(g.sockets, rpcSocket)) }
-	nodes := map[cluster.NodeID]dashboard.Node{}
-	for i, p := range peers {
-		a, err := agent.New(agent.Options{
-			Group: g.config.Group, Self: p, Nodes: peers,
-			Durability: cluster.Durability(g.config.Durability), Profile: g.profile,
-			OnLostQuorum: cluster.LostQuorum(g.config.OnLostQuorum), PreferredZone: g.config.PreferredZone, ReturnNow: g.config.returnNow(),
-			Dir: filepath.Join(g.config.Data, "nodes", string(p.Node)), Binary: g.binary,
-			Socket: filepath.Join(g.sockets, strconv.Itoa(i+1)+".redis"),
-			Store:  store, RPC: g.rpc, Peers: at, Fencer: fencer,
-			Clock: g.clock, Logger: g.log, Metrics: g.metrics,
-			OnStatus: g.learn, OnEvent: func(e cluster.Event) { g.dashboard.Record(e) },
-		})
-		if err != nil {
-			return err
-		}
-		g.agents = append(g.agents, a)
-		nodes[p.Node] = a
-	}
+// startGroups starts the group of the flags, and those that the store knows besides.
+func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, store cluster.Store) error {
 	var err error
-	g.dashboard, err = dashboard.New(dashboard.Options{
-		Group: g.config.Group, Durability: cluster.Durability(g.config.Durability), Profile: g.profile,
-		OnLostQuorum: cluster.LostQuorum(g.config.OnLostQuorum), PreferredZone: g.config.PreferredZone,
-		Peers: peers, Nodes: nodes, Endpoints: g.endpoints(), Clock: g.clock, Kill: g.kill,
-		ChangeFile: filepath.Join(g.config.Data, "last-failover.json"), Tap: g.tap(), Metrics: g.metrics, Logger: g.log,
+	g.fleet, err = fleet.New(fleet.Options{
+		Dir: g.config.Data, Sockets: g.sockets, Binary: g.binary, Store: store, Fencer: fencer,
+		RPC: g.rpc, RPCAddr: rpc.Unix(filepath.Join(g.sockets, rpcSocket)), Clock: g.clock, Metrics: g.metrics,
+		Pages: &g.pages, HTTP: g.http.Addr().String(), Open: g.reopen, Logger: g.log,
 	})
-	return err
-}
-
-// learn hands a node's word to those who go by it. The proxy first: clients wait there.
-func (g *group) learn(at time.Duration, s cluster.NodeStatus) {
-	g.proxy.Learn(at, s)
-	g.dashboard.Learn(at, s)
-}
-
-// kill ends the redis-server of the node that leads under epoch, as a crash would.
-func (g *group) kill(ctx context.Context, node cluster.NodeID, epoch cluster.Epoch) error {
-	for i, p := range g.peers() {
-		if p.Node != node {
-			continue
-		}
-		reply, err := g.agents[i].Kill(ctx, rpc.Kill{ID: fmt.Sprintf("kill-%d", epoch), Epoch: epoch})
-		if err == nil && reply.Refused {
-			err = fmt.Errorf("%w: %s", cluster.ErrRefused, reply.Message)
-		}
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s is no node of %s", cluster.ErrRefused, node, g.config.Group)
+	kept, ok, err := g.fleet.Spec(ctx, g.config.Group)
+	if err != nil {
+		return err
+	}
+	spec := g.config.spec()
+	if ok {
+		spec = keepChanges(spec, kept)
+	}
+	g.group, err = g.fleet.Add(ctx, fleet.Definition{
+		Spec: spec, Profile: g.profile, Proxy: g.front.proxy, EndMetrics: g.front.forget, Tap: g.config.Doors.Tap, Vital: true,
+	})
+	if err != nil {
+		return err
+	}
+	a.run("groups", part{"groups", g.fleet.Run})
+	return nil
+}
+
+// spec is the desired state of the group as the flags say it: its nodes are spread over the zones in turn.
+func (c *config) spec() cluster.Spec {
+	s := cluster.Spec{
+		Name: c.Group, Durability: cluster.Durability(c.Durability), Profile: c.Profile, OnLostQuorum: cluster.LostQuorum(c.OnLostQuorum),
+		PreferredZone: c.PreferredZone, ReturnWindow: c.ReturnWindow, Listen: c.listen(),
+	}
+	for i := range c.Nodes {
+		s.Nodes = append(s.Nodes, cluster.NodePlace{ID: cluster.NodeName(c.Group, i+1), Zone: c.Zones[i%len(c.Zones)]})
+	}
+	return s
+}
+
+// keepChanges is what the flags say with what operators have changed since: nodes that came and went, and
+// what no flag says.
+func keepChanges(flags, kept cluster.Spec) cluster.Spec {
+	flags.Manual, flags.Directives = kept.Manual, kept.Directives
+	nodes := slices.Clone(kept.Nodes)
+	for i, n := range nodes {
+		if p, ok := flags.Place(n.ID); ok {
+			nodes[i].Zone = p.Zone
+		}
+	}
+	flags.Nodes = nodes
+	return flags
 }
 
 // sayEvery is how often the log says what a start waits for.
@@ -243,7 +238,7 @@ const sayEvery = 5 * time.Second
 
 // awaitReady returns once clients can be sent to the endpoints. How long redis-server reads its data
 // set is not ours to bound: the log says what is waited for.
-func (g *group) awaitReady(ctx context.Context, a *app) error {
+func (g *local) awaitReady(ctx context.Context, a *app) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	isReady := make(chan error, 1)
@@ -256,10 +251,10 @@ func (g *group) awaitReady(ctx context.Context, a *app) error {
 	}
 }
 
-func (g *group) poll(ctx context.Context) error {
+func (g *local) poll(ctx context.Context) error {
 	for {
 		bound, cancel := context.WithTimeout(ctx, sayEvery)
-		s, err := g.dashboard.Wait(bound, ready)
+		s, err := g.group.Wait(bound, ready)
 		if err == nil {
 			err = g.ping(bound)
 		}
