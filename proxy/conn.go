@@ -69,7 +69,7 @@ func (l *loop) read(c *conn) {
 		return
 	}
 	buf := l.space(c)
-	n, err := unix.Read(c.fd, buf)
+	n, err := readNow(c.fd, buf)
 	c.used = true
 	if n <= 0 {
 		l.readFailed(c, err)

@@ -238,12 +238,13 @@ func (l *loop) settle() {
 	}
 }
 
-// patience is how many milliseconds the next wait may last.
+// patience is how many milliseconds the next wait may last. It counts from the last reading of the clock: what
+// is due comes later by as much as the turn's work took.
 func (l *loop) patience() int {
 	if l.wake == 0 {
 		return 0
 	}
-	d := l.wake - l.clock()
+	d := l.wake - l.now
 	if d <= 0 {
 		return 0
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,13 +41,51 @@ func (p *poller) change(fd int, events uint32) error {
 	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
-// wait returns the ready descriptors, at the latest after ms milliseconds (-1: no bound).
+// wait returns the ready descriptors, at the latest after ms milliseconds (-1: no bound). Under load some are
+// ready already: the scheduler is told of a system call only when this thread is about to sleep.
 func (p *poller) wait(ms int) ([]unix.EpollEvent, error) {
-	n, err := unix.EpollWait(p.ep, p.events, ms)
+	n, err := p.ready()
+	if n == 0 && err == nil && ms != 0 {
+		n, err = unix.EpollWait(p.ep, p.events, ms)
+	}
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	return p.events[:max(n, 0)], nil
+}
+
+// ready is wait that does not wait.
+func (p *poller) ready() (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.ep), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// readNow and writeNow are read and write on a socket that does not block. The scheduler is not told: there
+// is nothing to wait for, telling it costs a tenth of a short call, and a call that it sees last 20 µs loses the
+// loop its place among the running threads.
+func readNow(fd int, b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}
+
+func writeNow(fd int, b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
 }
 
 const epollIn = unix.EPOLLIN

@@ -219,7 +219,7 @@ func (l *loop) unwelcome(c *conn, err error) {
 
 // readSecure takes what has arrived and hands the text of it to the owner.
 func (l *loop) readSecure(c *conn) {
-	n, err := unix.Read(c.fd, l.cipher)
+	n, err := readNow(c.fd, l.cipher)
 	c.used = true
 	if n <= 0 {
 		l.readFailed(c, err)
@@ -258,7 +258,7 @@ func (l *loop) decrypt(c *conn) {
 // to see. With TLS that is what was encrypted: it counts as written before the kernel has all of it.
 func (c *conn) write(end int) (n int, err error) {
 	if c.tls == nil {
-		n, err = unix.Write(c.fd, c.out[c.sent:end])
+		n, err = writeNow(c.fd, c.out[c.sent:end])
 		return max(n, 0), err
 	}
 	w := c.tls.wire
@@ -268,7 +268,7 @@ func (c *conn) write(end int) (n int, err error) {
 			return n, err
 		}
 	}
-	m, err := unix.Write(c.fd, w.out[w.sent:])
+	m, err := writeNow(c.fd, w.out[w.sent:])
 	w.sent += max(m, 0)
 	return n, err
 }
