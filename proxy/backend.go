@@ -195,6 +195,7 @@ func (l *loop) lane(key laneKey) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.shared = true
 	l.lanes[key] = b
 	return b, nil
 }

@@ -34,13 +34,19 @@ type conn struct {
 	mute    bool   // not reading: its client has to wait
 	last    bool   // close it once everything is written
 	closed  bool
+	shared  bool // carries what several clients send
 
 	greeting bool    // a goroutine does the handshake: the loop only waits
 	tls      *secure // nil: plain
 }
 
-// keepBuffer is the size up to which an empty buffer is kept for the next use.
-const keepBuffer = 64 << 10
+// keepBuffer is the size up to which an empty buffer is kept for the next use; keepShared is that of a connection
+// to a server, of which there are few and which carry what many clients send. An idle one's is given back: see
+// sweep.
+const (
+	keepBuffer = 64 << 10
+	keepShared = 1 << 20
+)
 
 // errPeerClosed: the other side closed the connection.
 var errPeerClosed = errors.New("connection closed")
@@ -118,7 +124,7 @@ func (c *conn) feed(l *loop) {
 		return
 	}
 	if used == len(c.in) {
-		c.in = trim(c.in)
+		c.in = c.trim(c.in)
 		return
 	}
 	c.in = c.in[:copy(c.in, c.in[used:])]
@@ -137,8 +143,12 @@ func (c *conn) room() []byte {
 	return c.in[len(c.in):cap(c.in)]
 }
 
-func trim(b []byte) []byte {
-	if cap(b) > keepBuffer {
+func (c *conn) trim(b []byte) []byte {
+	keep := keepBuffer
+	if c.shared {
+		keep = keepShared
+	}
+	if cap(b) > keep {
 		return nil
 	}
 	return b[:0]
@@ -187,7 +197,7 @@ func (l *loop) flush(c *conn) {
 	if end < len(c.out) {
 		return
 	}
-	c.out, c.sent, c.seen, c.biggest = trim(c.out), 0, 0, 0
+	c.out, c.sent, c.seen, c.biggest = c.trim(c.out), 0, 0, 0
 	if c.last {
 		l.drop(c, errPeerClosed)
 	}

@@ -51,6 +51,7 @@ type loop struct {
 	flushing []*conn
 	resuming []*client
 	pool     []*request
+	slabs    slabs
 	count    counts
 	gaugesAt time.Duration
 
@@ -393,6 +394,7 @@ func (l *loop) report() {
 		m.epoch.Set(float64(l.writer.Epoch))
 		l.watchSlow()
 		l.sweep()
+		l.slabs.rest()
 	}
 	if n.requests == 0 && n.replies == 0 && n.held == 0 && n.timedOut == 0 && n.rounds == 0 {
 		return

@@ -112,7 +112,7 @@ func (q *fifo) take() []*request {
 func (l *loop) newRequest(c *client, info *command.Info, frame []byte) *request {
 	r := l.spare()
 	r.c, r.info = c, info
-	r.frame = append(r.frame, frame...)
+	r.frame = l.slabs.copy(r.frame, frame)
 	if c.tail == nil {
 		c.head = r
 	} else {
@@ -139,7 +139,7 @@ func (l *loop) spare() *request {
 const poolSize = 4096
 
 func (l *loop) free(r *request) {
-	frame, reply := trimSmall(r.frame), trimSmall(r.reply)
+	frame, reply := l.slabs.keep(r.frame), trimSmall(r.reply)
 	*r = request{frame: frame, reply: reply}
 	if len(l.pool) < poolSize {
 		l.pool = append(l.pool, r)
@@ -147,7 +147,7 @@ func (l *loop) free(r *request) {
 }
 
 func trimSmall(b []byte) []byte {
-	if cap(b) > 4<<10 {
+	if cap(b) > smallSlab {
 		return nil
 	}
 	return b[:0]
