@@ -33,7 +33,7 @@ func Refuse(code, format string, args ...any) *Error {
 func errUnknownOperation(m *Model, action, version string) *Error {
 	e := Refuse("InvalidAction", "Could not find operation %s for version %s", action, version)
 	e.Shape = "UnknownOperationException"
-	if m.unserved(action) {
+	if version == m.Version && m.knows(action) {
 		e.Message = fmt.Sprintf("The operation %s of %s is not served here", action, m.Service)
 	}
 	return e

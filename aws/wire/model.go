@@ -91,6 +91,7 @@ type Shape struct {
 	Min      *float64  `json:"min"` // of a number, or of the length of a string, list or map
 	Max      *float64  `json:"max"`
 	Pattern  string    `json:"pattern"`
+	Union    bool      `json:"union"` // a structure of which one member is given; an interface in the SDK
 	Fault    *Fault    `json:"error"` // of an error's shape
 }
 

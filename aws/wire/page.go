@@ -10,6 +10,8 @@ import (
 type Paging struct {
 	Token *string // Marker, NextToken
 	Limit *int32  // MaxRecords, MaxResults; nil: as many as AWS gives
+	// Descending: the items' keys go down, newest first.
+	Descending bool
 }
 
 // pageSizes are how many items a page has when the client does not say, by service, and by operation where that
@@ -28,8 +30,8 @@ var usual = map[string]int{serviceCloudWatch + " DescribeAlarms": 50, serviceClo
 // leastRecords is the smallest page that ElastiCache gives.
 const leastRecords = 20
 
-// Page cuts the page that p asks for out of items, which are in the order of their keys, ascending or
-// descending. Keys are unique. next is nil on the last page. A page begins behind the last key of the one
+// Page cuts the page that p asks for out of items, which are in the order of their keys, ascending
+// unless p says otherwise. Keys are unique. next is nil on the last page. A page begins behind the last key of the one
 // before, so items that come or go between two requests repeat or hide no others.
 //
 // A bad token and a bad limit are refused in the words of the service that ctx's call belongs to.
@@ -44,7 +46,7 @@ func Page[T any](ctx context.Context, p Paging, items []T, key func(T) string) (
 		if !ok {
 			return nil, nil, badToken(call)
 		}
-		items = behind(items, key, after)
+		items = behind(items, key, after, p.Descending)
 	}
 	if len(items) > limit {
 		token := writeToken(call.Operation, key(items[limit-1]))
@@ -56,9 +58,8 @@ func Page[T any](ctx context.Context, p Paging, items []T, key func(T) string) (
 	return items, nil, nil
 }
 
-// behind skips what is not behind the key in the items' own order.
-func behind[T any](items []T, key func(T) string, after string) []T {
-	descending := len(items) > 1 && key(items[0]) > key(items[len(items)-1])
+// behind skips what is not behind the key.
+func behind[T any](items []T, key func(T) string, after string, descending bool) []T {
 	for i, item := range items {
 		if k := key(item); k > after && !descending || k < after && descending {
 			return items[i:]

@@ -88,6 +88,7 @@ type Call struct {
 	Region    string // of this front
 	Account   string // twelve digits
 	AccessKey string // whose signature was good, or who says so in open mode; "": unsigned
+	User      string // whose key that is: a name from the configuration, else the access key
 	UserAgent string
 	From      string // the client's address
 }
@@ -110,4 +111,7 @@ func (c Call) ARN(resource string) string {
 	return "arn:aws:" + c.Service + ":" + c.Region + ":" + c.Account + ":" + resource
 }
 
-func (m *Model) unserved(operation string) bool { return slices.Contains(m.Unserved, operation) }
+// knows says whether AWS's service has the operation.
+func (m *Model) knows(operation string) bool {
+	return m.Operations[operation] != nil || slices.Contains(m.Unserved, operation)
+}

@@ -147,8 +147,15 @@ func (v *validator) enum(s *Shape, text, path string) {
 			return
 		}
 	}
-	v.violate("'"+text+"'", path, "satisfy enum value set: [%s]", strings.Join(s.Enum, ", "))
+	values := s.Enum
+	if known, ok := enumOrder[s.Name]; ok {
+		values = known
+	}
+	v.violate("'"+text+"'", path, "satisfy enum value set: [%s]", strings.Join(values, ", "))
 }
+
+// enumOrder is how AWS lists an enum's values where that is known to differ from its model: it hashes them.
+var enumOrder = map[string][]string{"StateValue": {"INSUFFICIENT_DATA", "ALARM", "OK"}}
 
 var patterns sync.Map // string -> *regexp.Regexp
 

@@ -61,7 +61,7 @@ func fits(s *Shape, t reflect.Type, seen []*Shape) error {
 		t = t.Elem()
 	}
 	switch {
-	case s.Type == "structure" && t.Kind() == reflect.Interface: // a union of the SDK; see bind
+	case s.Union: // an interface of the SDK, which nothing here needs; see bind
 		return nil
 	case s.Type == "structure" && t.Kind() == reflect.Struct:
 		for _, m := range s.Members {
@@ -93,7 +93,7 @@ func bind(s *Shape, tree any, to reflect.Value, path string) error {
 	if tree == nil {
 		return nil
 	}
-	if to.Kind() == reflect.Interface {
+	if s.Union {
 		e := Refuse("InvalidParameterValue", "%s is not supported here", path)
 		e.Shape = "InvalidParameterValueException"
 		return e
@@ -310,6 +310,9 @@ func unbind(s *Shape, v reflect.Value, top bool) (tree any, ok bool) {
 	}
 	switch s.Type {
 	case "structure":
+		if s.Union {
+			return nil, false
+		}
 		var o object
 		for _, m := range s.Members {
 			i := fieldOf(v.Type(), m.Name)

@@ -154,7 +154,7 @@ type sourceShape struct {
 	Enum               []string
 	Min, Max           *float64
 	Pattern            string
-	Exception          bool
+	Exception, Union   bool
 	Error              struct {
 		Code           string
 		HTTPStatusCode int `json:"httpStatusCode"`
@@ -225,6 +225,7 @@ type shape struct {
 	Min      *float64 `json:"min,omitempty"`
 	Max      *float64 `json:"max,omitempty"`
 	Pattern  string   `json:"pattern,omitempty"`
+	Union    bool     `json:"union,omitempty"`
 	Error    *fault   `json:"error,omitempty"`
 }
 
@@ -293,7 +294,7 @@ func (s *source) keep(m *model, name string) {
 		return
 	}
 	from := s.Shapes[name]
-	to := shape{Type: from.Type, Members: from.Members, Required: from.Required, Enum: from.Enum, Min: from.Min, Max: from.Max, Pattern: from.Pattern}
+	to := shape{Type: from.Type, Members: from.Members, Required: from.Required, Enum: from.Enum, Min: from.Min, Max: from.Max, Pattern: from.Pattern, Union: from.Union}
 	if from.Exception {
 		to.Error = &fault{Code: from.Error.Code, Status: from.Error.HTTPStatusCode, Sender: true}
 		if to.Error.Code == "" {
