@@ -248,7 +248,7 @@ func (l *loop) local(c *client, reply []byte) {
 // command begins one command; false: it has to wait until those before it are answered.
 func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	info := command.Lookup(args)
-	if len(l.passwords) > 0 {
+	if l.minds(info) {
 		var done, ok bool
 		if args, frame, done, ok = l.atTheDoor(c, info, args, frame); done {
 			return ok

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -120,5 +122,135 @@ func TestProxyReadsLittleOfWhoHasNotLoggedIn(t *testing.T) {
 	eventually(t, "it is cut", func() bool { return g.metric("understudy_proxy_cut_clients_total") == 1 })
 	if got := g.metric("understudy_proxy_client_buffer_bytes"); got > 1<<20 {
 		t.Errorf("%v bytes are kept", got)
+	}
+}
+
+func TestUsersOfTheProxyAreOthersAtTheServers(t *testing.T) {
+	var log notes
+	g, n := served(t, func(o *Options) {
+		o.Users = []User{{Name: "web", Passwords: []string{"web-secret"}, ServerUser: "app", ServerPassword: "app-secret"}, {Name: "ops", Passwords: []string{"ops-secret"}}}
+		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	must(t, n.client.Do(ctx, "ACL", "SETUSER", "app", "on", ">app-secret", "~app:*", "+@all").Err())
+	c := raw(t, g.proxy.Addrs().Primary)
+	for _, words := range [][]string{{"GET", "k"}, {"AUTH", "web-secret"}, {"AUTH", "default", "web-secret"}, {"AUTH", "web", "app-secret"}, {"AUTH", "web", "ops-secret"}} {
+		if got := say(t, c, words...); !strings.HasPrefix(got, "-NOAUTH") && !strings.HasPrefix(got, "-WRONGPASS") {
+			t.Errorf("%v: %q", words, got)
+		}
+	}
+	for _, login := range [][]string{{"AUTH", "web", "web-secret"}, {"HELLO", "2", "AUTH", "web", "web-secret"}} {
+		c := raw(t, g.proxy.Addrs().Primary)
+		if got := say(t, c, login...); strings.HasPrefix(got, "-") {
+			t.Fatalf("%v: %q", login, got)
+		}
+		if login[0] == "HELLO" {
+			c = raw(t, g.proxy.Addrs().Primary) // its reply has many lines
+			say(t, c, "AUTH", "web", "web-secret")
+		}
+		if got := say(t, c, "SET", "app:1", "v"); got != "+OK\r\n" {
+			t.Errorf("SET: %q", got)
+		}
+		if got := say(t, c, "SET", "other", "v"); !strings.HasPrefix(got, "-NOPERM") {
+			t.Errorf("SET of another's key: %q", got)
+		}
+		if got := say(t, c, "AUTH", "ops", "ops-secret"); got != "+OK\r\n" {
+			t.Errorf("AUTH as another: %q", got)
+		}
+		if got := say(t, c, "SET", "other", "v"); got != "+OK\r\n" {
+			t.Errorf("SET as a user of the proxy only: %q", got)
+		}
+	}
+	tied := raw(t, g.proxy.Addrs().Primary)
+	say(t, tied, "AUTH", "ops", "ops-secret")
+	say(t, tied, "WATCH", "other")
+	if got := say(t, tied, "AUTH", "web", "web-secret"); got != errLateLogin {
+		t.Errorf("AUTH behind WATCH: %q", got)
+	}
+	if text := log.String(); strings.Contains(text, "secret") {
+		t.Errorf("the log says %s", text)
+	}
+}
+
+func TestPasswordsChangeWhileClientsAreIn(t *testing.T) {
+	g, _ := served(t, func(o *Options) { o.Passwords = []string{"first"} })
+	in, late := raw(t, g.proxy.Addrs().Primary), raw(t, g.proxy.Addrs().Primary)
+	say(t, in, "AUTH", "first")
+	must(t, g.proxy.SetLogins(Logins{Passwords: []string{"second"}}))
+	if got := say(t, in, "SET", "k", "v"); got != "+OK\r\n" {
+		t.Errorf("who is in: %q", got)
+	}
+	if got := say(t, late, "AUTH", "first"); got != errWrongPass {
+		t.Errorf("the password that was: %q", got)
+	}
+	if got := say(t, late, "AUTH", "second"); got != "+OK\r\n" {
+		t.Errorf("the password that is: %q", got)
+	}
+	if err := g.proxy.SetLogins(Logins{}); err == nil {
+		t.Error("everybody is let in from now on")
+	}
+}
+
+func TestPasswordsCannotBeTriedFast(t *testing.T) {
+	g, n := served(t, func(o *Options) {
+		o.Passwords = []string{"front"}
+		o.LoginFailures, o.LoginWithin = 3, time.Hour
+	})
+	must(t, n.client.Do(ctx, "ACL", "SETUSER", "app", "on", ">secret", "~app:*", "+@all").Err())
+	in := raw(t, g.proxy.Addrs().Primary)
+	say(t, in, "AUTH", "front")
+	c := raw(t, g.proxy.Addrs().Primary)
+	for _, words := range [][]string{{"AUTH", "a"}, {"AUTH", "app", "b"}, {"HELLO", "3", "AUTH", "default", "c"}} {
+		if got := say(t, c, words...); !strings.HasPrefix(got, "-WRONGPASS") {
+			t.Errorf("%v: %q", words, got)
+		}
+	}
+	// From another connection, with the right password, and for a server's user.
+	c = raw(t, g.proxy.Addrs().Primary)
+	for _, words := range [][]string{{"AUTH", "front"}, {"AUTH", "app", "secret"}, {"HELLO", "3", "AUTH", "default", "front"}} {
+		if got := say(t, c, words...); !strings.HasPrefix(got, "-ERR understudy: too many failed logins") {
+			t.Errorf("%v after three failures: %q", words, got)
+		}
+	}
+	if n := g.metric("understudy_proxy_throttled_logins_total"); n != 3 {
+		t.Errorf("%v throttled logins are counted, of 3", n)
+	}
+	if got := say(t, in, "SET", "k", "v"); got != "+OK\r\n" {
+		t.Errorf("who is in: %q", got)
+	}
+}
+
+func TestThrottleForgetsAndIsBounded(t *testing.T) {
+	x := newThrottle(2, 10*time.Second)
+	at := netip.MustParseAddr("10.0.0.1")
+	x.failed(0, at)
+	if got := x.wait(0, at); got != 0 {
+		t.Errorf("after one failure: %v", got)
+	}
+	x.failed(0, at)
+	if got := x.wait(0, at); got != 5*time.Second {
+		t.Errorf("after two failures: %v", got)
+	}
+	if got := x.wait(5*time.Second, at); got != 0 {
+		t.Errorf("after its share of the time: %v", got)
+	}
+	if got := x.wait(0, netip.MustParseAddr("10.0.0.2")); got != 0 {
+		t.Errorf("another address: %v", got)
+	}
+	x.failed(0, netip.MustParseAddr("2001:db8::1"))
+	x.failed(0, netip.MustParseAddr("2001:db8::2"))
+	if x.wait(0, netip.MustParseAddr("2001:db8::3")) == 0 {
+		t.Error("a network of IPv6 has as many tries as it has addresses")
+	}
+	for i := range 2 * mostThrottled {
+		x.failed(0, netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}))
+	}
+	if len(x.full) > mostThrottled {
+		t.Errorf("%d addresses are kept", len(x.full))
+	}
+	if x.wait(0, at) == 0 {
+		t.Error("who has failed twice is forgotten before those that have once")
+	}
+	if newThrottle(-1, 0).wait(0, at) != 0 {
+		t.Error("there is a bound where none is wanted")
 	}
 }

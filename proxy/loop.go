@@ -103,7 +103,8 @@ type loop struct {
 	memory    int                  // of the clients' buffers, in bytes, as far as this sweep has come
 	heaviest  *client              // of those that this sweep has seen
 	said      map[string]time.Duration
-	passwords digests
+	entryKeys atomic.Pointer[keys]
+	throttle  *throttle
 	prefaces  []*client // that are to say for whom they are, oldest first
 	spareFD   int       // see outOfDescriptors; -1: none
 
@@ -146,8 +147,13 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 		lanes: map[laneKey]*backend{}, channel: newChannel(), line: make([]byte, 0, 128),
 		witnesses: map[cluster.NodeID]*witness{}, slow: map[*client]struct{}{}, said: map[string]time.Duration{},
 		greeted: map[net.Conn]struct{}{}, cipher: make([]byte, cipherSize),
-		passwords: digestsOf(opts.Passwords),
+		throttle: newThrottle(opts.LoginFailures, opts.LoginWithin),
 	}
+	ring, err := opts.keys()
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	l.entryKeys.Store(ring)
 	l.reserve()
 	checkDescriptors(opts.MaxClients, opts.Logger)
 	l.answeredOnce = map[int][][]byte{}

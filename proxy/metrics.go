@@ -20,6 +20,7 @@ type metrics struct {
 	replicaReads, onLead prometheus.Counter
 	rejected, handshakes prometheus.Counter
 	logins, prefaces     prometheus.Counter
+	throttled            prometheus.Counter
 	untold               prometheus.Counter
 	reloaded, once       prometheus.Counter
 	scripts, scriptBytes prometheus.Gauge
@@ -62,6 +63,7 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		rejected:     counter("rejected_clients_total", "Connections refused because MaxClients or the machine's open files were reached."),
 		handshakes:   counter("failed_handshakes_total", "TLS handshakes of clients that failed or took too long."),
 		logins:       counter("failed_logins_total", "Logins of clients that were refused."),
+		throttled:    counter("throttled_logins_total", "Logins that were refused unseen because too many had failed from their address."),
 		untold:       counter("tap_dropped_total", "Commands that a tap did not show because they came faster than it was read."),
 		prefaces:     counter("refused_prefaces_total", "Connections of networks in ProxyProtocol that did not begin with its header."),
 		cut: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_proxy_cut_clients_total",

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,8 +34,7 @@ type Options struct {
 	// Over a unix socket there is none.
 	ServerTLS func(node cluster.NodeID, addr string) *tls.Config
 
-	// Passwords are those of the default user of the endpoints, any of them; none: who connects is let in.
-	Passwords []string
+	Logins // without one, who connects is let in
 	// ProxyProtocol are the networks whose connections begin with a header of the PROXY protocol.
 	ProxyProtocol []netip.Prefix
 
@@ -117,8 +115,8 @@ func (o *Options) complete() error {
 	if o.Clock == nil {
 		return errors.New("proxy: Clock is needed")
 	}
-	if slices.Contains(o.Passwords, "") {
-		return errors.New("proxy: Passwords: an empty one lets everybody in; leave it out")
+	if _, err := o.keys(); err != nil {
+		return err
 	}
 	secure := o.PrimaryTLS != "" || o.ReaderTLS != "" || o.SplitTLS != ""
 	switch {

@@ -175,15 +175,30 @@ func (p *Proxy) TapHandler() http.Handler {
 // own for this machine, is not from here.
 func (p *Proxy) mayTap(r *http.Request) bool {
 	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		if p.loop.passwords.know([]byte(given)) {
+		if p.knows(r, given) {
 			return true
 		}
-		p.loop.metrics.logins.Inc()
 		return false
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	forwarded := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" || r.Header.Get("Via") != ""
 	return err == nil && from.Addr().Unmap().IsLoopback() && !forwarded && isHere(r.Host)
+}
+
+// knows reports whether a request that shows a password may be let in with it.
+func (p *Proxy) knows(r *http.Request, password string) bool {
+	from, _ := netip.ParseAddrPort(r.RemoteAddr)
+	now := p.loop.clock()
+	if p.loop.throttle.wait(now, from.Addr()) > 0 {
+		p.loop.metrics.throttled.Inc()
+		return false
+	}
+	if p.loop.entryKeys.Load().passwords.know([]byte(password)) {
+		return true
+	}
+	p.loop.metrics.logins.Inc()
+	p.loop.throttle.failed(now, from.Addr())
+	return false
 }
 
 func isHere(host string) bool {

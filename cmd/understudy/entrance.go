@@ -26,6 +26,9 @@ type entrance struct {
 	TLSKey         string        `yaml:"tls_key,omitempty"`
 	TLSAuthClients bool          `yaml:"tls_auth_clients,omitempty"`
 	PasswordFile   string        `yaml:"password_file,omitempty"`
+	UsersFile      string        `yaml:"users_file,omitempty"`
+	LoginFailures  int           `yaml:"login_failures,omitempty"`
+	LoginWithin    time.Duration `yaml:"login_within,omitempty"`
 	ProxyProtocol  list          `yaml:"proxy_protocol,omitempty"`
 	MaxClients     int           `yaml:"max_clients,omitempty"`
 	OutputLimit    int           `yaml:"output_limit,omitempty"`
@@ -46,7 +49,9 @@ func (e *entrance) secure() bool {
 }
 
 // guarded reports whether only those come in who show a password or a certificate.
-func (e *entrance) guarded() bool { return e.PasswordFile != "" || e.TLSAuthClients }
+func (e *entrance) guarded() bool {
+	return e.PasswordFile != "" || e.UsersFile != "" || e.TLSAuthClients
+}
 
 // leastLimit is the least that a bound in bytes may be: a client's usual pipeline.
 const leastLimit = 64 << 10
@@ -74,6 +79,10 @@ func (e *entrance) validate(called func(key string) string, remote bool) error {
 	switch {
 	case e.OutputSoft != 0 && e.OutputLimit != 0 && e.OutputSoft > e.OutputLimit:
 		return fmt.Errorf("%s %d: is above %s", called("output_soft_limit"), e.OutputSoft, called("output_limit"))
+	case e.LoginFailures < -1 || e.LoginFailures > 1000:
+		return fmt.Errorf("%s %d: from 1 to 1000, -1 for no bound, or 0 for the default", called("login_failures"), e.LoginFailures)
+	case e.LoginWithin != 0 && e.LoginWithin < time.Second || e.LoginWithin > 24*time.Hour:
+		return fmt.Errorf("%s %v: from 1s to 24h", called("login_within"), e.LoginWithin)
 	case e.OutputSoftFor < 0:
 		return fmt.Errorf("%s %v: a time is needed", called("output_soft_for"), e.OutputSoftFor)
 	}
@@ -132,7 +141,7 @@ func (e *entrance) networks() (all []netip.Prefix, err error) {
 
 // in takes the paths as meant from dir.
 func (e *entrance) in(dir string) {
-	fromDir(dir, &e.TLSCA, &e.TLSCert, &e.TLSKey, &e.PasswordFile)
+	fromDir(dir, &e.TLSCA, &e.TLSCert, &e.TLSKey, &e.PasswordFile, &e.UsersFile)
 }
 
 // apply reads the files and completes a proxy's options.
@@ -151,17 +160,21 @@ func (e *entrance) apply(o *proxy.Options, log *slog.Logger) error {
 	if o.ProxyProtocol, err = e.networks(); err != nil {
 		return err
 	}
-	if e.PasswordFile != "" {
-		o.Passwords, err = readPasswords(e.PasswordFile)
+	if o.Logins, err = e.logins(); err != nil {
+		return err
 	}
-	return err
+	o.LoginFailures, o.LoginWithin = e.LoginFailures, e.LoginWithin
+	return nil
 }
 
 // readPasswords reads a file with a password a line: several while one is being changed.
-func readPasswords(path string) (all []string, err error) {
+func readPasswords(path string) (all []string, err error) { return readSecrets("password", path) }
+
+// readSecrets reads the lines of a file that not everybody may read.
+func readSecrets(what, path string) (all []string, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("password file: %w", err)
+		return nil, fmt.Errorf("%s file: %w", what, err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
@@ -169,10 +182,10 @@ func readPasswords(path string) (all []string, err error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("password file %s: there is no password in it", path)
+		return nil, fmt.Errorf("%s file %s: there is no %s in it", what, path, what)
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("password file %s: everybody on this machine may read it: chmod o-rwx", path)
+		return nil, fmt.Errorf("%s file %s: everybody on this machine may read it: chmod o-rwx", what, path)
 	}
 	return all, nil
 }
@@ -187,6 +200,9 @@ type doors struct {
 	TLSKey         string        `yaml:"tls-key"`
 	TLSAuthClients bool          `yaml:"tls-auth-clients"`
 	PasswordFile   string        `yaml:"password-file"`
+	UsersFile      string        `yaml:"users-file"`
+	LoginFailures  int           `yaml:"login-failures"`
+	LoginWithin    time.Duration `yaml:"login-within"`
 	ProxyProtocol  list          `yaml:"proxy-protocol"`
 	MaxClients     int           `yaml:"max-clients"`
 	OutputLimit    int           `yaml:"output-limit"`
@@ -211,7 +227,10 @@ func (d *doors) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&d.TLSCert, "tls-cert", d.TLSCert, "certificate that clients are shown")
 	fs.StringVar(&d.TLSKey, "tls-key", d.TLSKey, "its key")
 	fs.BoolVar(&d.TLSAuthClients, "tls-auth-clients", d.TLSAuthClients, "clients that speak TLS must show a certificate of the authority")
-	fs.StringVar(&d.PasswordFile, "password-file", d.PasswordFile, "file with the endpoints' password, several lines while it is changed; empty: clients need none")
+	fs.StringVar(&d.PasswordFile, "password-file", d.PasswordFile, "file with the endpoints' password, several lines while it is changed; read anew then; empty: clients need none")
+	fs.StringVar(&d.UsersFile, "users-file", d.UsersFile, "file with users of the endpoints, a line each: NAME PASSWORD, and as whom the servers know him: USER PASSWORD")
+	fs.IntVar(&d.LoginFailures, "login-failures", d.LoginFailures, "failed logins of one address within --login-within; further ones are refused unseen; -1: no bound")
+	fs.DurationVar(&d.LoginWithin, "login-within", d.LoginWithin, "see --login-failures")
 	fs.Var(&d.ProxyProtocol, "proxy-protocol", "networks of load balancers that send the PROXY protocol's header, e.g. 10.0.0.0/24")
 	fs.IntVar(&d.MaxClients, "max-clients", d.MaxClients, "most connections of clients")
 	fs.IntVar(&d.OutputLimit, "output-limit", d.OutputLimit, "bytes that may wait for one client to read them, beside its biggest reply")
@@ -225,7 +244,7 @@ func (d *doors) flags(fs *pflag.FlagSet) {
 func defaultEntrance() entrance {
 	return entrance{
 		ProxyProtocol: list{}, MaxClients: proxy.DefaultMaxClients, OutputLimit: proxy.DefaultOutputLimit, OutputSoft: proxy.DefaultOutputSoft,
-		OutputSoftFor: proxy.DefaultOutputSoftFor, InputLimit: proxy.DefaultInputLimit, ClientMemory: proxy.DefaultClientMemory,
+		OutputSoftFor: proxy.DefaultOutputSoftFor, LoginFailures: proxy.DefaultLoginFailures, LoginWithin: proxy.DefaultLoginWithin, InputLimit: proxy.DefaultInputLimit, ClientMemory: proxy.DefaultClientMemory,
 	}
 }
 

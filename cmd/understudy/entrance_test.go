@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,5 +80,23 @@ func TestTheSettingsOfTheEntranceReachTheProxy(t *testing.T) {
 	}
 	if err := e.apply(&o, nil); err == nil || !strings.Contains(err.Error(), "everybody on this machine may read it") {
 		t.Errorf("a file for everybody: %v", err)
+	}
+}
+
+func TestUsersAreReadAsTheyAreWritten(t *testing.T) {
+	for text, want := range map[string]string{
+		"# ours\nweb  one\nweb two\nops\tsecret app app-secret\n": `[{web [one two]  } {ops [secret] app app-secret}]`,
+		"web":              "entry 1 has 1 words",
+		"web one app":      "entry 1 has 3 words",
+		"a b c d\na b c e": "a is two users of the servers",
+		"# nobody":         "there is no user in it",
+	} {
+		file := filepath.Join(t.TempDir(), "users")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := readUsers(file); fmt.Sprint(all) != want && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, %v", text, all, err)
+		}
 	}
 }

@@ -203,7 +203,7 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 	if err != nil {
 		return err
 	}
-	a.run("groups", part{"groups", g.fleet.Run})
+	a.run("groups", part{"groups", g.fleet.Run}, part{"passwords", g.followLogins})
 	return nil
 }
 

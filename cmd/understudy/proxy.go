@@ -253,6 +253,7 @@ func loggerOf(h *house, c proxyConfig) logger {
 func (h *house) start(a *app) {
 	for _, f := range h.fronts {
 		a.run("endpoints", part{"proxy", f.proxy.Run})
+		a.run("passwords", part{"passwords", f.followLogins})
 	}
 	a.run("http", part{"http", h.serveHTTP})
 	for _, f := range h.fronts {
@@ -447,6 +448,13 @@ func (f *front) openStore() (*etcd.Store, error) {
 func (f *front) endpoints() cluster.Endpoints {
 	a := plainOr(f.proxy.Addrs())
 	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: f.http}
+}
+
+// followLogins has the endpoints go by the files with passwords as they are.
+func (f *front) followLogins(ctx context.Context) error {
+	f.config.Clients.follow(ctx, f.proxy, f.plain)
+	<-ctx.Done()
+	return nil
 }
 
 // serveHTTP tells how the groups are until ctx ends.

@@ -23,7 +23,7 @@ type proxyConfig struct {
 	Insecure    bool            `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
 	Hold        time.Duration   `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
 	Reads       string          `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
-	Clients     entrance        `yaml:"clients" help:"how clients enter, and what one may take: TLS addresses and files, password_file, proxy_protocol networks, limits in bytes, tap"`
+	Clients     entrance        `yaml:"clients" help:"how clients enter, and what one may take: TLS addresses and files, password_file and users_file, proxy_protocol networks, limits in bytes, tap"`
 	NodeTLS     bool            `yaml:"node_tls" help:"speak TLS with the nodes' redis-servers, with the files of tls, whatever the store says of them; false: where the store says so"`
 	Once        []string        `yaml:"once,omitempty" help:"prefixes of keys: a write that must not run twice, and all of whose keys have one, runs exactly once; it costs a script and a marker in the data"`
 	Allow       []string        `yaml:"allow,omitempty" help:"commands that would be refused and are carried all the same: CLIENT PAUSE, CONFIG SET maxclients"`
