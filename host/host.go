@@ -19,10 +19,11 @@ import (
 
 // Host runs the nodes of one machine.
 type Host struct {
-	opts  Options
-	log   *slog.Logger
-	ports *ports
-	work  sync.WaitGroup
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+	ports   *ports
+	work    sync.WaitGroup
 
 	// Owned by Run's goroutine.
 	running map[cluster.NodeID]*running
@@ -84,12 +85,14 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{
+	h := &Host{
 		opts: o, log: o.Logger.With("component", "host", "machine", o.Machine.Name), ports: p,
 		running: map[cluster.NodeID]*running{}, offered: map[cluster.NodeID]time.Duration{}, moved: map[cluster.NodeID]bool{},
 		ended: make(chan *running, 64), news: make(chan struct{}, 1), hasMore: make(chan struct{}, 1),
 		specs: map[string]entry[cluster.Spec]{}, machines: map[string]seen{}, leads: map[string]lead{}, secrets: map[string]string{},
-	}, nil
+	}
+	h.metrics = newMetrics(o.Metrics, h)
+	return h, nil
 }
 
 // Run runs what belongs here until ctx ends; it returns when every node has.
@@ -112,8 +115,7 @@ func (h *Host) Run(ctx context.Context) error {
 		r.cancel()
 	}
 	for len(h.running) > 0 {
-		r := <-h.ended
-		delete(h.running, r.id)
+		h.nodeEnded(<-h.ended)
 	}
 	h.work.Wait()
 	return nil
@@ -163,7 +165,9 @@ func (h *Host) tell() {
 func (h *Host) renew(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := h.opts.Renew
-		if err := h.renewOnce(ctx); err != nil {
+		err := h.renewOnce(ctx)
+		h.metrics.renewals.WithLabelValues(outcome(err)).Inc()
+		if err != nil {
 			h.log.Warn("this machine's record is not renewed", "error", err)
 			pause = min(pause, time.Second)
 		}
@@ -433,6 +437,7 @@ func (h *Host) place(ctx context.Context, spec entry[cluster.Spec]) {
 		if m.From != "" && m.From != m.To {
 			name = "node_replaced"
 		}
+		h.metrics.placed.WithLabelValues(strings.TrimPrefix(name, "node_")).Inc()
 		h.event(cluster.Event{Group: next.Name, Node: m.Node, Name: name, Message: m.String()})
 	}
 }
@@ -491,6 +496,8 @@ func (h *Host) start(ctx context.Context, a Assignment) {
 			life, cancel := context.WithCancel(ctx)
 			r := &running{id: id, place: a.Place, cancel: cancel}
 			h.running[id] = r
+			h.metrics.nodes.Set(float64(len(h.running)))
+			h.metrics.started.WithLabelValues(outcome(nil)).Inc()
 			h.log.Info("node starts here", "node", string(id), "zone", a.Place.Zone, "port", a.Port)
 			h.work.Go(func() {
 				r.err = n.Run(life)
@@ -503,6 +510,7 @@ func (h *Host) start(ctx context.Context, a Assignment) {
 			return
 		}
 	}
+	h.metrics.started.WithLabelValues(outcome(err)).Inc()
 	h.log.Error("the node does not start", "node", string(id), "error", err)
 	rest(ctx, lookEvery)
 }
@@ -510,7 +518,9 @@ func (h *Host) start(ctx context.Context, a Assignment) {
 // nodeEnded forgets a node; the next look starts it again if it belongs here.
 func (h *Host) nodeEnded(r *running) {
 	delete(h.running, r.id)
+	h.metrics.nodes.Set(float64(len(h.running)))
 	if r.err != nil {
+		h.metrics.ended.Inc()
 		h.log.Error("the node ended", "node", string(r.id), "error", r.err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"understudy/cluster"
 )
 
@@ -54,6 +56,7 @@ type Options struct {
 	OnEvent func(cluster.Event)
 	Clock   func() time.Duration
 	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil: nobody counts
 }
 
 func (o *Options) complete() error {

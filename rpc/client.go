@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"understudy/cluster"
 	"understudy/failover"
 )
@@ -30,6 +32,7 @@ type ClientOptions struct {
 	// second connection; default 30 ms: above a round trip between zones (a few ms) and a busy agent's
 	// delay, below the shortest window of an election (100 ms).
 	HedgeAfter time.Duration
+	Metrics    prometheus.Registerer // nil: nobody counts
 }
 
 // Client asks agents. It keeps connections. Each carries one question at a time and is closed when that
@@ -37,7 +40,8 @@ type ClientOptions struct {
 // within HedgeAfter is asked again on a new connection, because a kept one may have died silently while
 // the peer was cut off. Every question may be asked twice: requests have ids.
 type Client struct {
-	opts ClientOptions
+	opts  ClientOptions
+	count asking
 
 	mu    sync.Mutex
 	peers map[string]*peer
@@ -56,6 +60,7 @@ type peer struct {
 	base        string
 	kept, fresh *http.Transport
 	hedgeAfter  time.Duration
+	hedged      prometheus.Counter
 }
 
 // NewClient returns a client without connections.
@@ -63,7 +68,7 @@ func NewClient(o ClientOptions) *Client {
 	if o.HedgeAfter == 0 {
 		o.HedgeAfter = 30 * time.Millisecond
 	}
-	return &Client{opts: o, peers: map[string]*peer{}}
+	return &Client{opts: o, count: newAsking(o.Metrics), peers: map[string]*peer{}}
 }
 
 // Close closes the connections that nobody uses.
@@ -101,7 +106,7 @@ func (c *Client) peer(addr string) (*peer, error) {
 			DisableCompression: true, MaxResponseHeaderBytes: 8 << 10,
 		}
 	}
-	p := &peer{base: "http://agent", kept: transport(false), fresh: transport(true), hedgeAfter: c.opts.HedgeAfter}
+	p := &peer{base: "http://agent", kept: transport(false), fresh: transport(true), hedgeAfter: c.opts.HedgeAfter, hedged: c.count.hedged}
 	if network == "tcp" {
 		p.base = "http://" + place
 		if c.opts.TLS != nil {
@@ -204,9 +209,12 @@ func (c *Client) ask(ctx context.Context, to To, method, path string, q url.Valu
 	if err == nil {
 		err = json.Unmarshal(answer, into)
 	}
+	kind := strings.TrimPrefix(path, "/v1/")
 	if err != nil {
+		c.count.asked.WithLabelValues(kind, outcomeFailed).Inc()
 		return fmt.Errorf("ask %s: %w", to.Node, err)
 	}
+	c.count.asked.WithLabelValues(kind, outcomeOK).Inc()
 	return nil
 }
 
@@ -244,6 +252,7 @@ func (p *peer) ask(ctx context.Context, q question) ([]byte, error) {
 		return o.answer, o.err
 	case <-patience.C:
 	}
+	p.hedged.Inc()
 	second := start(ctx, p.fresh, q)
 	var o outcome
 	select {

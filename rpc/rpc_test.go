@@ -98,7 +98,11 @@ func (a *actor) Kill(_ context.Context, k Kill) (failover.Reply, error) {
 // serve answers for the actors at addr until the test ends.
 func serve(t *testing.T, addr string, config *tls.Config, actors ...*actor) string {
 	t.Helper()
-	s := NewServer(ServerOptions{})
+	return serveWith(t, NewServer(ServerOptions{}), addr, config, actors...)
+}
+
+func serveWith(t *testing.T, s *Server, addr string, config *tls.Config, actors ...*actor) string {
+	t.Helper()
 	for _, a := range actors {
 		s.Register(a.word.Status.Node, a)
 	}

@@ -14,17 +14,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"understudy/cluster"
 )
 
 // ServerOptions say how a Server behaves; the zero value works.
 type ServerOptions struct {
-	Logger *slog.Logger
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil: nobody counts
 }
 
 // Server answers for the nodes of one process.
 type Server struct {
-	log *slog.Logger
+	log      *slog.Logger
+	answered *prometheus.CounterVec
 
 	mu    sync.RWMutex
 	nodes map[cluster.NodeID]Node
@@ -43,7 +47,7 @@ func NewServer(o ServerOptions) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{log: o.Logger.With("component", "rpc"), nodes: map[cluster.NodeID]Node{}}
+	return &Server{log: o.Logger.With("component", "rpc"), answered: answered(o.Metrics), nodes: map[cluster.NodeID]Node{}}
 }
 
 // Register has the server pass on what is asked of node, until the returned func is called.
@@ -94,11 +98,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // Handler serves the paths of this package; each question names its node.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/report", s.serve(report))
-	mux.HandleFunc("GET /v1/position", s.serve(position))
-	mux.HandleFunc("GET /v1/status", s.serve(word))
-	mux.HandleFunc("POST /v1/request", s.serve(request))
-	mux.HandleFunc("POST /v1/kill", s.serve(kill))
+	mux.HandleFunc("GET /v1/report", s.serve("report", report))
+	mux.HandleFunc("GET /v1/position", s.serve("position", position))
+	mux.HandleFunc("GET /v1/status", s.serve("status", word))
+	mux.HandleFunc("POST /v1/request", s.serve("request", request))
+	mux.HandleFunc("POST /v1/kill", s.serve("kill", kill))
 	return mux
 }
 
@@ -106,12 +110,13 @@ func (s *Server) Handler() http.Handler {
 type badRequest struct{ error }
 
 // serve answers one kind of question in JSON.
-func (s *Server) serve(answer func(w http.ResponseWriter, r *http.Request, n Node) (any, error)) http.HandlerFunc {
+func (s *Server) serve(kind string, answer func(w http.ResponseWriter, r *http.Request, n Node) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 		name := r.URL.Query().Get("node")
 		n := s.node(name)
 		if n == nil {
+			s.answered.WithLabelValues(kind, outcomeRefused).Inc()
 			http.Error(w, fmt.Sprintf("node %.*q does not run here", maxName, name), http.StatusNotFound)
 			return
 		}
@@ -119,12 +124,15 @@ func (s *Server) serve(answer func(w http.ResponseWriter, r *http.Request, n Nod
 		var bad badRequest
 		switch {
 		case errors.As(err, &bad):
+			s.answered.WithLabelValues(kind, outcomeRefused).Inc()
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		case err != nil:
+			s.answered.WithLabelValues(kind, outcomeFailed).Inc()
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
+		s.answered.WithLabelValues(kind, outcomeOK).Inc()
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(v); err != nil {
 			s.log.Debug("answer not sent", "error", err)

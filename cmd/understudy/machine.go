@@ -56,18 +56,19 @@ type machine struct {
 // prepareMachine checks and takes all that can be refused, and starts nothing: its errors are one line
 // for whoever typed the command.
 func prepareMachine(ctx context.Context, a *app, c machineConfig, log logger) (*machine, error) {
-	m := &machine{config: c, log: log, clock: newClock(), rpc: rpc.NewServer(rpc.ServerOptions{Logger: log}), metrics: newRegistries()}
+	m := &machine{config: c, log: log, clock: newClock(), metrics: newRegistries()}
+	m.rpc = rpc.NewServer(rpc.ServerOptions{Logger: log, Metrics: m.metrics.own})
 	var err error
 	if c.TLS.empty() {
 		if !loopback(c.Listen) {
 			log.Warn("INSECURE: no TLS between the machines: whoever reaches these ports controls the groups and reads their data", "component", "agent", "listen", c.Listen)
 		}
-		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter()})
+		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), Metrics: m.metrics.own})
 	} else {
 		if m.certs, err = certs.Open(certs.Paths(c.TLS), log); err != nil {
 			return nil, err
 		}
-		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), TLS: m.certs.Client})
+		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), Metrics: m.metrics.own, TLS: m.certs.Client})
 	}
 	a.onStop("connections to other agents", func(context.Context) error { m.client.Close(); return nil })
 	if m.binary, err = redis.FindServer(ctx, c.Server); err != nil {
@@ -134,7 +135,7 @@ func (m *machine) start(ctx context.Context, a *app) error {
 	m.host, err = host.New(host.Options{
 		Machine: cluster.Machine{Name: c.Machine, Zone: c.Zone, Host: c.Listen, RPC: m.address(), HTTP: m.http.Addr().String(), Slots: c.Slots},
 		Store:   m.store, Groups: c.specs(), Dir: filepath.Join(c.Data, "host"), PortBase: c.PortBase + 2, ReplaceAfter: c.Replace,
-		Start: m.newNode, OnSpecs: m.groups.specs, OnEvent: m.groups.record, Clock: m.clock, Logger: m.log,
+		Start: m.newNode, OnSpecs: m.groups.specs, OnEvent: m.groups.record, Clock: m.clock, Logger: m.log, Metrics: m.metrics.own,
 	})
 	if err != nil {
 		return err
