@@ -226,6 +226,8 @@ func TestBotocoreCarriesEveryMember(t *testing.T) {
 	}
 }
 
+func reflectValue(v any) reflect.Value { return reflect.ValueOf(v) }
+
 // needPython is a python3 that has the module; without one the test is skipped.
 func needPython(t *testing.T, module string) string {
 	t.Helper()
@@ -233,6 +235,9 @@ func needPython(t *testing.T, module string) string {
 		if exec.Command(python, "-c", "import "+module).Run() == nil {
 			return python
 		}
+	}
+	if wanted {
+		t.Fatal("no python3 here has " + module)
 	}
 	t.Skip("no python3 here has " + module + ": apt-get install python3-" + module)
 	return ""

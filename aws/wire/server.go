@@ -23,6 +23,8 @@ type ServerOptions struct {
 	// Key looks an access key up. nil: signatures are read and not checked, and whoever reaches the server may
 	// use it.
 	Key func(accessKey string) (Key, bool)
+	// Admit refuses a request before anything else is looked at; nil: none.
+	Admit func(*http.Request) error
 	// Now tells the time that signatures are compared with; nil: time.Now.
 	Now func() time.Time
 	// Served is told of each request when it has been answered; nil: nobody is.
@@ -35,6 +37,7 @@ type Key struct{ Secret, User string }
 // Served is a request that was answered.
 type Served struct {
 	Call
+	Known  bool // the model has the operation
 	Status int
 	Code   string // of the error, "" when there was none
 	Took   time.Duration
@@ -67,6 +70,9 @@ func NewServer(o ServerOptions) (*Server, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Admit == nil {
+		o.Admit = func(*http.Request) error { return nil }
 	}
 	if o.Served == nil {
 		o.Served = func(Served) {}
@@ -129,12 +135,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		writeOutput(w, q, out)
 	}
+	served.Known = q.service != nil && q.service.model.Operations[q.call.Operation] != nil
 	served.Call, served.Took = q.call, s.opts.Now().Sub(start)
 	s.opts.Served(served)
 }
 
 // answer goes from bytes to the operation's output.
 func (s *Server) answer(w http.ResponseWriter, q *request) (any, error) {
+	if err := s.opts.Admit(q.http); err != nil {
+		return nil, err
+	}
 	if err := q.readBody(w); err != nil {
 		return nil, err
 	}
