@@ -201,8 +201,14 @@ func (i *Info) RunsScript() bool {
 
 // CrossProtocol reports whether the words are the start of an HTTP request: a
 // web page made a browser send them, with Redis commands of its author's in
-// the body. redis-server closes the connection without a reply, and so must a
-// proxy.
+// the body. redis-server closes the connection without a reply; nothing of what
+// follows may be carried out.
 func CrossProtocol(args [][]byte) bool {
 	return len(args) > 0 && (is(args[0], "post") || is(args[0], "host:"))
+}
+
+// HTTP reports whether the words of an inline command are the first line of an
+// HTTP request, or one that CrossProtocol knows.
+func HTTP(args [][]byte) bool {
+	return CrossProtocol(args) || len(args) == 3 && len(args[2]) > len("HTTP/") && is(args[2][:len("HTTP/")], "http/")
 }

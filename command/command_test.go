@@ -172,6 +172,14 @@ func TestCrossProtocolSeesRequestsOfABrowser(t *testing.T) {
 			t.Errorf("CrossProtocol(%s) is %v, want %v", text, got, want)
 		}
 	}
+	for text, want := range map[string]bool{
+		"POST / HTTP/1.1": true, "Host: localhost:7379": true, "GET / HTTP/1.1": true, "OPTIONS * http/1.0": true, "GET HTTP/1.1": false,
+		"SET k HTTP": false, "SET k v": false, "": false,
+	} {
+		if got := HTTP(line(text)); got != want {
+			t.Errorf("HTTP(%s) is %v, want %v", text, got, want)
+		}
+	}
 }
 
 func BenchmarkLookup(b *testing.B) {
