@@ -65,11 +65,13 @@ var classes = map[string]Class{
 	"client|setname": Session, "client|getname": Session, "client|setinfo": Session,
 	// The number by which the client knows itself has to outlive a failover.
 	"client|id": Session,
+	// They are about the clients of the proxy, of which no server knows.
+	"client|info": Session, "client|list": Session, "client|kill": Session, "client|unblock": Session,
 	// Which replies the client wants; the proxy needs them all.
 	"client|reply": Session,
 
 	// Answered by the proxy itself.
-	"understudy": Session, "understudy|help": Session, "understudy|status": Session,
+	"understudy": Session, "understudy|help": Session, "understudy|policies": Session, "understudy|status": Session,
 
 	"blpop": Blocking, "brpop": Blocking, "blmove": Blocking, "blmpop": Blocking, "brpoplpush": Blocking,
 	"bzpopmin": Blocking, "bzpopmax": Blocking, "bzmpop": Blocking,
@@ -85,7 +87,7 @@ var classes = map[string]Class{
 	"client|no-evict": Dedicated, "client|no-touch": Dedicated, "client|capa": Dedicated,
 	"client|import-source": Dedicated,
 	// These tell about the connection itself, so it must be the client's own.
-	"client|info": Dedicated, "client|trackinginfo": Dedicated, "client|getredir": Dedicated,
+	"client|trackinginfo": Dedicated, "client|getredir": Dedicated,
 	// A subcommand that we do not know may set anything on the connection.
 	"client": Dedicated,
 	// The server reads them while a script runs, but not when they stand behind
@@ -97,6 +99,8 @@ var classes = map[string]Class{
 	// A pause is part of a switchover: ending it early would let writes in that
 	// the new primary never sees.
 	"client|pause": Refused, "client|unpause": Refused,
+	// It deletes the users that are not in a file: agents and proxies are among them.
+	"acl|load": Refused,
 	// A module on one node of the group breaks the replication to the others.
 	"module|load": Refused, "module|loadex": Refused, "module|unload": Refused,
 	// CLUSTER, except what only looks.

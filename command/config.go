@@ -9,6 +9,7 @@ var refusedSettings = []string{
 	"replicaof", "slaveof", "masterauth", "masteruser", "repl-*", "replica-*", "slave-*",
 	"min-replicas-*", "min-slaves-*", // the backstop fence
 	"port", "tls-*", "bind", "bind-source-addr", "unixsocket", "unixsocketperm", "protected-mode", // where we reach it
+	"requirepass", "timeout", // would lock us out, or end connections of ours that are idle
 	"maxclients", "client-output-buffer-limit", // would cut the proxy or the replicas
 	"proto-max-bulk-len", "client-query-buffer-limit", // less would cut the proxy, more is refused by it
 	"cluster-*", "shutdown-*", "enable-debug-command", "enable-protected-configs",

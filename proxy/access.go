@@ -61,7 +61,7 @@ func (l *loop) overheard(b *backend, reply []byte) {
 	b.inflight.pop()
 	refused := l.notRun(x, reply)
 	switch {
-	case x == swallow:
+	case x.ours():
 	case b.client != nil:
 		if refused {
 			x.after0 = unwritten
@@ -95,7 +95,7 @@ func (l *loop) notRun(x *request, reply []byte) bool {
 	case "":
 		return false
 	}
-	return x.group == nil && x != swallow && l.rejected(x, reply)
+	return x.group == nil && !x.ours() && l.rejected(x, reply)
 }
 
 // anonymous reports whether the session names no user of its own.

@@ -31,6 +31,7 @@ type backend struct {
 	forgets   bool           // when the setup is done its client is told to empty its cache
 	setupErr  []byte         // the first of them that was an error
 	id        uint64         // of the connection, among all that this proxy ever made
+	number    int64          // by which the server knows it; 0: not asked
 	batch     *batch         // open in this turn
 	batchFrom time.Duration  // no batches before
 	stream    uint64         // bytes handed to the connection in its whole life
@@ -146,7 +147,7 @@ func (b *backend) refuseAll(l *loop) {
 	l.endBatch(b)
 	for _, r := range b.inflight.take() {
 		switch {
-		case r == swallow:
+		case r.ours():
 		case r.group != nil:
 			for _, m := range r.group.members {
 				l.count.leaked++
@@ -162,11 +163,7 @@ func (b *backend) refuseAll(l *loop) {
 		}
 	}
 	if c := b.client; c != nil && !c.gone {
-		if c.expects > 0 { // it waits for confirmations of subscriptions
-			c.out = append(c.out, b.setupErr...)
-			l.touch(&c.conn)
-		}
-		c.dedicated = dedicated{away: c.away, redo: c.redo}
+		l.unseat(c, b.setupErr)
 	}
 	l.drop(&b.conn, errPeerClosed)
 }
@@ -252,10 +249,13 @@ func (b *backend) reply(l *loop, reply []byte) {
 		l.executed(b, b.inflight.at(0), reply)
 	default:
 		r := b.inflight.pop()
-		if r == swallow {
+		if r.ours() {
+			if r.note != nil {
+				r.note(reply)
+			}
 			return
 		}
-		if r.ded && !l.rejected(r, reply) {
+		if r.ded && !l.rejected(r, reply) && !l.void(r) {
 			reply = l.concluded(r.c, r, reply)
 		}
 		l.answered(r, reply)

@@ -46,6 +46,9 @@ type client struct {
 	waiting    int      // how many
 	onDed      int      // of these, how many are on the dedicated connection
 
+	since, active time.Duration // when it came, and when its last command did
+	cmd           *command.Info // which that was; nil: none, or one that the table lacks
+
 	gone     bool // the connection is closed
 	stalled  bool // the next command waits until those before it are answered
 	quitting bool // close when everything is answered and written
@@ -63,9 +66,10 @@ type session struct {
 	user, pass string
 	proto      int // 2 or 3
 	name       string
-	open       bool // knows one of Options.Passwords
-	silent     bool // CLIENT REPLY OFF
-	skip       bool // CLIENT REPLY SKIP: the next command is not answered
+	lib        [2]string // its name and version, by CLIENT SETINFO
+	open       bool      // knows one of Options.Passwords
+	silent     bool      // CLIENT REPLY OFF
+	skip       bool      // CLIENT REPLY SKIP: the next command is not answered
 }
 
 func (c *client) laneKey(node cluster.NodeID) laneKey {
@@ -95,7 +99,7 @@ func (l *loop) accept(d door) {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 		l.ids++
-		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}, from: addrPort(from)}
+		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}, from: addrPort(from), since: l.now}
 		c.owner = c
 		if err := l.admit(c, d); err != nil {
 			l.log.Warn("a connection could not be served", "error", err)
@@ -198,7 +202,7 @@ func (c *client) resume(l *loop) {
 	case c.quitting:
 		c.last = true
 		l.touch(&c.conn)
-	case c.stalled && c.waiting == 0 && c.expects == 0:
+	case c.stalled && c.waiting == 0:
 		c.stalled, c.mute = false, false
 		l.rearm(&c.conn)
 		if len(c.in) > 0 && !c.closed {
@@ -248,6 +252,7 @@ func (l *loop) local(c *client, reply []byte) {
 // command begins one command; false: it has to wait until those before it are answered.
 func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	info := command.Lookup(args)
+	c.active, c.cmd = l.now, info
 	if l.minds(info) {
 		var done, ok bool
 		if args, frame, done, ok = l.atTheDoor(c, info, args, frame); done {
@@ -264,23 +269,25 @@ func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	switch info.Class {
 	case command.Refused:
 		if !l.allowed[info.Name] {
-			l.local(c, []byte(errRefused(info.Name)))
+			l.decline(c, errRefused(info.Name))
 			return true
 		}
 	case command.Session:
 		return l.session(c, info, args, frame)
-	case command.Transaction, command.PubSub, command.Dedicated:
+	case command.Dedicated:
+		if isStop(info) {
+			return l.stopScript(c, info, args, frame)
+		}
+		return l.exclusive(c, info, args, frame)
+	case command.Transaction, command.PubSub:
 		return l.exclusive(c, info, args, frame)
 	case command.Blocking:
 		if info.Blocks(args) {
 			return l.exclusive(c, info, args, frame)
 		}
 	}
-	if info.Name == "config|set" {
-		if name, refused := command.RefusedConfig(args, l.allowed); refused {
-			l.local(c, []byte(errRefused("config|set "+name)))
-			return true
-		}
+	if info.Flags&(command.Admin|command.PubSubFlag) != 0 {
+		return l.administer(c, info, args, frame)
 	}
 	return l.ordinary(c, info, args, frame)
 }
@@ -288,8 +295,13 @@ func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 // ordinary routes a command that may share a connection, unless the client's state ties it to its
 // own.
 func (l *loop) ordinary(c *client, info *command.Info, args [][]byte, frame []byte) bool {
+	return l.ordinaryEdited(c, info, args, frame, nil)
+}
+
+// ordinaryEdited is ordinary for a command of which the answer is edited; nil: it is not.
+func (l *loop) ordinaryEdited(c *client, info *command.Info, args [][]byte, frame []byte, e edit) bool {
 	if c.tied() {
-		return l.exclusive(c, info, args, frame)
+		return l.exclusiveEdited(c, info, args, frame, e)
 	}
 	if info == whoami && len(args) == 2 {
 		return l.whoAmI(c)
@@ -303,6 +315,9 @@ func (l *loop) ordinary(c *client, info *command.Info, args [][]byte, frame []by
 	}
 	r := l.newRequest(c, info, frame)
 	l.classify(r, args)
+	if e != nil {
+		r.edit = e
+	}
 	l.route(r)
 	return true
 }

@@ -52,7 +52,7 @@ const (
 var errPeerClosed = errors.New("connection closed")
 
 // errUnkept: what a client has set on its connection cannot be set on another one.
-var errUnkept = errors.New("CLIENT TRACKING or NO-EVICT could not be restored")
+var errUnkept = errors.New("what the client has set, or is subscribed to, could not be restored")
 
 // errDenied: the server does not know the user whom the proxy is to be.
 var errDenied = errors.New("the login was refused")

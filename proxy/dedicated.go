@@ -2,8 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"understudy/command"
@@ -13,33 +14,29 @@ import (
 // dedicated is the state of a client that needs a connection of its own: everything that is needed
 // to build the same connection again on another node.
 type dedicated struct {
-	multi     bool     // between MULTI and EXEC
-	watching  bool     // WATCH holds
-	watchLost bool     // a WATCH could not be kept: EXEC answers nil
-	ending    bool     // EXEC, DISCARD or UNWATCH is under way
-	txBroken  bool     // a queued command was given up: EXEC must fail
-	txLog     [][]byte // WATCH, MULTI and what was queued, in order
-	txWrite   bool
-	txWide    bool
-	txOnce    bool // something in it must not be executed twice
-	txScript  bool // something in it is a script
-	txHashes  []uint32
+	multi     bool // between MULTI and EXEC
+	tx        transaction
+	watching  int  // WATCH commands that hold, or are under way
+	watchLost bool // a WATCH could not be kept: EXEC answers nil
+	ending    bool // EXEC, DISCARD or UNWATCH is under way
 
-	subs      map[string]bool // kind and channel -> confirmed
-	expects   int             // confirmations that the client waits for
-	leaving   int             // of these, of UNSUBSCRIBE
-	swallowed int             // confirmations that nobody waits for
+	subs     map[string]struct{} // kind and channel
+	monitors bool                // MONITOR
 
 	sticky  []setting  // CLIENT TRACKING and the like
 	caching []byte     // CLIENT CACHING, until the command that it is about is answered
 	redo    []*request // wait for a connection, in order
 	away    bool       // in the loop's list of homeless clients
+	untold  bool       // the connection has not been told of the transaction yet
 }
 
 // tied reports whether every command of the client must go to its own connection.
 func (d *dedicated) tied() bool {
-	return d.multi || d.watching || d.ending || len(d.subs) > 0 || d.expects > 0 || len(d.sticky) > 0
+	return d.multi || d.watching > 0 || d.ending || d.listens()
 }
+
+// listens reports whether the connection has been asked for something that outlives the commands on it.
+func (d *dedicated) listens() bool { return len(d.subs) > 0 || len(d.sticky) > 0 || d.monitors }
 
 // setting is a command that set something on the connection, to be sent again on another one.
 type setting struct {
@@ -53,24 +50,32 @@ func (b *backend) idleBlock() bool { return b.inflight.n == 1 && b.inflight.at(0
 // exclusive sends a command over the client's own connection; false: it has to wait until those
 // before it are answered.
 func (l *loop) exclusive(c *client, info *command.Info, args [][]byte, frame []byte) bool {
+	return l.exclusiveEdited(c, info, args, frame, nil)
+}
+
+// exclusiveEdited is exclusive for a command of which the answer is edited; nil: it is not.
+func (l *loop) exclusiveEdited(c *client, info *command.Info, args [][]byte, frame []byte, e edit) bool {
 	if c.waiting > c.onDed || c.ending {
 		return false
 	}
-	if info != nil && info.Class == command.Dedicated {
-		if name, refused := refusedHere(info, args); refused {
-			l.local(c, []byte(errRefused(name)))
+	if info != nil {
+		if text, refused := l.refusedHere(c, info, args); refused {
+			l.decline(c, text)
 			return true
 		}
 	}
 	r := l.newRequest(c, info, frame)
-	r.ded, r.block = true, info != nil && info.Class == command.Blocking && info.Blocks(args)
+	r.ded, r.block = true, info != nil && info.Class == command.Blocking && info.Blocks(args) && !c.multi
 	r.arrived = l.now
 	c.onDed++
 	l.classify(r, args)
+	if e != nil {
+		r.edit = e
+	}
 	if c.multi && r.body != nil {
 		l.spellOut(r)
 	}
-	if !l.begin(c, r, args) {
+	if !l.begin(c, r) {
 		return true
 	}
 	// Who waits to be rehomed is told everything again first, see restore.
@@ -80,102 +85,40 @@ func (l *loop) exclusive(c *client, info *command.Info, args [][]byte, frame []b
 	return true
 }
 
+// decline answers a command with an error of the proxy's own. Between MULTI and EXEC it spoils the transaction,
+// as one that a server refuses to queue.
+func (l *loop) decline(c *client, text string) {
+	if c.multi {
+		c.tx.broken = true
+	}
+	l.local(c, []byte(text))
+}
+
 // begin notes what the command does to the session; false: it has been answered already.
-func (l *loop) begin(c *client, r *request, args [][]byte) bool {
+func (l *loop) begin(c *client, r *request) bool {
 	name := ""
 	if r.info != nil {
 		name = r.info.Name
 	}
-	switch name {
-	case "exec", "discard":
-		if name == "exec" && c.txBroken {
-			c.endTx()
-			l.deliver(r, []byte("-EXECABORT Transaction discarded because of previous errors.\r\n"))
-			return false
-		}
-		c.ending = c.multi || c.watching
-		r.tx = txEnd
-		if name == "exec" && c.multi {
-			r.write, r.wide, r.idem = c.txWrite, c.txWide, !c.txOnce && !c.watching
-			r.script = c.txScript
-			r.hashes = append(r.few[:0], c.txHashes...)
-		}
-	case "unwatch":
-		if !c.multi {
-			c.ending, r.tx = true, txEnd
-		}
-	case "multi":
-		c.multi = true
-		c.enqueue(r)
-	case "watch":
-		c.watching = true
-		c.enqueue(r)
-	default:
-		switch {
-		case c.multi:
-			c.queue(r)
-		case r.info != nil && r.info.Class == command.PubSub:
-			c.subscribe(name, args)
-			r.sub = true
-		}
+	switch {
+	case name == "exec" && c.multi:
+		return l.beginExec(c, r)
+	case name == "discard" && c.multi, name == "unwatch" && !c.multi && c.watching > 0:
+		c.ending, r.tx = true, txEnd
+	case name == "multi": // a nested one is refused, and the transaction goes on
+		r.opens, c.multi = !c.multi, true
+		c.tx.enqueue(r)
+	case name == "watch" && !c.multi:
+		c.watching++
+		r.tx = txWatch
+	case name == "watch": // refused, and spoils nothing
+		c.tx.enqueue(r)
+	case c.multi:
+		c.tx.queue(r)
+	case r.info != nil && r.info.Class == command.PubSub:
+		r.sub, r.quiet = true, false // CLIENT REPLY does not silence what is subscribed to
 	}
 	return true
-}
-
-// enqueue logs a command that has to be sent again when the connection is lost before EXEC.
-func (d *dedicated) enqueue(r *request) {
-	r.tx = txQueued
-	r.write = false // it is executed by EXEC
-	d.txLog = append(d.txLog, append([]byte(nil), r.frame...))
-}
-
-// queue adds what a queued command will do to what EXEC does.
-func (d *dedicated) queue(r *request) {
-	if r.write {
-		d.txWrite = true
-		d.txOnce = d.txOnce || !r.idem
-	}
-	d.txWide = d.txWide || r.wide
-	d.txScript = d.txScript || r.script
-	d.txHashes = append(d.txHashes, r.hashes...)
-	d.enqueue(r)
-}
-
-func (d *dedicated) endTx() {
-	d.multi, d.watching, d.watchLost, d.ending, d.txBroken = false, false, false, false, false
-	d.txLog, d.txWrite, d.txWide, d.txOnce, d.txScript, d.txHashes = nil, false, false, false, false, nil
-}
-
-// subscribe predicts the subscriptions that the command leaves, and counts its confirmations.
-func (d *dedicated) subscribe(name string, args [][]byte) {
-	if d.subs == nil {
-		d.subs = map[string]bool{}
-	}
-	kind := strings.Replace(name, "unsubscribe", "subscribe", 1)
-	if kind == name {
-		for _, a := range args[1:] {
-			if k := kind + " " + string(a); !d.subs[k] {
-				d.subs[k] = false
-			}
-		}
-		d.expects += len(args) - 1
-		return
-	}
-	n := len(args) - 1
-	for _, a := range args[1:] {
-		delete(d.subs, kind+" "+string(a))
-	}
-	if n == 0 {
-		for k := range d.subs {
-			if strings.HasPrefix(k, kind+" ") {
-				delete(d.subs, k)
-				n++
-			}
-		}
-		n = max(n, 1)
-	}
-	d.expects += n
-	d.leaving += n
 }
 
 // sendDedicated sends over the client's own connection; false when there is none to send on now.
@@ -186,6 +129,9 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 	b := c.ded
 	if b.closed || b.retireAt != 0 {
 		return false
+	}
+	if r.tx == txEnd && r.info.Name == "exec" && (c.watchLost || c.tx.broken) {
+		r.null, r.write = true, false
 	}
 	if c.kind == reader {
 		r.reader = true
@@ -205,29 +151,34 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 	r.waits = false
 	if r.heldAt != 0 && r.block {
 		l.rewriteTimeout(r)
+		l.rewriteLastIDs(r)
 	}
-	if r.tx == txEnd && c.watchLost && r.info.Name == "exec" {
-		r.null = true
+	if r.null {
 		b.raw(resp.AppendCommand(nil, "DISCARD"))
 		r.after0 = b.stream
 		b.inflight.push(r)
 		l.touch(&b.conn)
 		return true
 	}
-	if r.sub {
-		b.raw(r.frame)
-		l.touch(&b.conn)
-		l.deliver(r, nil) // its answers come as confirmations
-		return true
+	if r.block {
+		l.beforeBlocking(b, r)
 	}
-	if r.info != nil && (r.info.Name == "wait" || r.info.Name == "waitaof") {
+	l.put(b, r)
+	return true
+}
+
+// beforeBlocking asks what has to be known, or be so, when a blocking command is carried out.
+func (l *loop) beforeBlocking(b *backend, r *request) {
+	b.askNumber()
+	switch r.info.Name {
+	case "wait", "waitaof":
 		// On a connection that has run nothing yet WAIT returns at once; after any command it covers
 		// all that was answered before, the client's writes on other connections among it.
 		b.raw(ping)
 		b.inflight.push(swallow)
+	case "xread":
+		l.askLastIDs(b, r)
 	}
-	l.put(b, r)
-	return true
 }
 
 func (b *backend) raw(frame []byte) {
@@ -266,28 +217,59 @@ func (l *loop) openDedicated(c *client) bool {
 	return true
 }
 
-// restore brings a new connection to where the lost one was.
+// restore brings a new connection to where the lost one was, and sends what waits for it. What is not part
+// of a transaction came before it.
 func (l *loop) restore(c *client) {
 	b := c.ded
-	for k := range c.subs {
-		kind, channel, _ := strings.Cut(k, " ")
-		b.raw(resp.AppendCommand(nil, kind, channel))
-		if c.subs[k] {
-			c.swallowed++
+	l.subscribeAgain(c, b)
+	l.restoreTracking(c)
+	if c.monitors {
+		b.raw(resp.AppendCommand(nil, "MONITOR"))
+		b.inflight.push(&request{note: l.demandKept(c)})
+	}
+	l.touch(&b.conn)
+	redo := c.redo
+	c.redo, c.untold = nil, true
+	slices.SortStableFunc(redo, inSendingOrder)
+	l.sendAgain(c, redo)
+}
+
+// inSendingOrder compares by when requests were sent first; those that never were come last.
+func inSendingOrder(a, b *request) int {
+	return cmp.Compare(a.order-1, b.order-1) // 0 becomes the greatest
+}
+
+// sendAgain sends what waits over the client's connection, and the transaction before what belongs to it.
+func (l *loop) sendAgain(c *client, redo []*request) {
+	for i, r := range redo {
+		if r.tx == txQueued || r.tx == txEnd {
+			c.tellTransaction(redo[i:])
+		}
+		if !l.sendDedicated(c, r) {
+			c.redo = append(c.redo, redo[i:]...)
+			l.goHome(c)
+			return
 		}
 	}
-	l.restoreTracking(c)
+	c.tellTransaction(nil)
+}
+
+// tellTransaction has a new connection queue what the lost one had queued. What is in rest comes by itself.
+func (c *client) tellTransaction(rest []*request) {
+	if !c.untold {
+		return
+	}
+	c.untold = false
 	pending := 0
-	for _, r := range c.redo {
+	for _, r := range rest {
 		if r.tx == txQueued {
 			pending++
 		}
 	}
-	for _, frame := range c.txLog[:len(c.txLog)-pending] {
-		b.raw(frame)
-		b.inflight.push(swallow)
+	for _, frame := range c.tx.log[:len(c.tx.log)-pending] {
+		c.ded.raw(frame)
+		c.ded.inflight.push(swallow)
 	}
-	l.touch(&b.conn)
 }
 
 // await keeps a command until the client has a connection again.
@@ -326,16 +308,11 @@ func (l *loop) rehome() {
 				continue
 			}
 			l.restore(c)
+			continue
 		}
 		redo := c.redo
 		c.redo = nil
-		for i, r := range redo {
-			if !l.sendDedicated(c, r) {
-				c.redo = append(c.redo, redo[i:]...)
-				l.goHome(c)
-				break
-			}
-		}
+		l.sendAgain(c, redo)
 	}
 }
 
@@ -346,7 +323,7 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 	}
 	if c.gone {
 		for _, r := range requests {
-			if r != swallow {
+			if !r.ours() {
 				l.unmark(r)
 				l.free(r)
 			}
@@ -356,7 +333,7 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 	var again []*request
 	for _, r := range requests {
 		switch {
-		case r == swallow:
+		case r.ours():
 		case r.culprit && r.after0 <= b.written:
 			if r.tx == txEnd {
 				again = l.endUnknown(c, again)
@@ -369,17 +346,12 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 			l.unknown(r, "sent on a connection of its own, and not answered")
 		default:
 			l.unsend(r)
+			r.reply, r.confirms = r.reply[:0], 0
 			again = append(again, r)
 		}
 	}
 	c.redo = append(again, c.redo...)
-	c.watchLost = c.watchLost || c.watching
-	c.swallowed = 0
-	if c.leaving > 0 {
-		l.count.leaked++
-		l.drop(&c.conn, errPeerClosed) // which of its subscriptions ended cannot be told
-		return
-	}
+	c.watchLost = c.watchLost || c.watching > 0
 	if len(c.redo) > 0 || c.tied() {
 		l.goHome(c)
 	}
@@ -391,16 +363,30 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 func (l *loop) endUnknown(c *client, requests []*request) (others []*request) {
 	c.endTx()
 	for _, r := range requests {
-		switch {
-		case r.tx != txQueued:
-			others = append(others, r)
-		case r.info != nil && (r.info.Name == "multi" || r.info.Name == "watch"):
+		switch r.tx {
+		case txQueued:
+			l.deliver(r, queuedReply(r))
+		case txWatch:
 			l.deliver(r, []byte(replyOK))
 		default:
-			l.deliver(r, []byte("+QUEUED\r\n"))
+			others = append(others, r)
 		}
 	}
 	return others
+}
+
+// unseat ends what a session rests on, because a server has refused its login with the error given: what waited
+// gets that. Nothing watches its keys any more, and no server has what was queued.
+func (l *loop) unseat(c *client, refusal []byte) {
+	redo := c.redo
+	c.redo, c.ending = nil, false
+	for _, r := range redo {
+		l.deliver(r, refusal)
+	}
+	c.tx.broken, c.watchLost = c.multi, c.watching > 0
+	if c.listens() {
+		l.drop(&c.conn, errUnkept)
+	}
 }
 
 // redoDedicated sends a rejected command, and all behind it, over a new connection.
@@ -425,30 +411,23 @@ func (l *loop) redoDedicated(r *request) {
 
 // concluded notes what a reply changes in the session, and returns what the client is to be told.
 func (l *loop) concluded(c *client, r *request, reply []byte) []byte {
+	refused := reply[0] == '-'
 	switch {
 	case r.tx == txEnd:
-		c.endTx()
-		if r.null {
-			reply = resp.AppendNull(nil, c.proto)
-			if c.proto == 2 {
-				reply = []byte("*-1\r\n")
-			}
-			r.write = false
-		}
-	case r.tx == txQueued && reply[0] == '-' && r.info != nil:
-		switch r.info.Name {
-		case "multi": // nested: the transaction goes on without it
-			c.txLog = c.txLog[:len(c.txLog)-1]
-		case "watch":
-			c.txLog = c.txLog[:len(c.txLog)-1]
-			c.watching = len(c.txLog) > 0 && c.watching && !c.multi
-		}
-	case r.info != nil && r.info.Class == command.Session:
+		reply = l.finishTx(c, r, reply)
+	case r.tx == txWatch && refused:
+		c.watching = max(0, c.watching-1)
+		c.watchLost = c.watchLost && c.watching > 0
+	case r.tx == txQueued && refused && r.opens:
+		c.notMulti(r)
+	case r.tx == txNone && r.changesSession():
 		l.noteLogin(c, reply)
-		c.adopt(r, reply)
-	case r.info != nil && r.info.Class == command.Dedicated:
-		c.stick(r, reply)
-		return reply
+		if !refused {
+			c.changed(r.info, r.frame)
+		}
+		if r.info.Class == command.Dedicated {
+			return reply
+		}
 	}
 	if r.tx != txQueued {
 		c.caching = nil
@@ -473,68 +452,6 @@ func (l *loop) settleDedicated(c *client, r *request) {
 		l.drop(&b.conn, errPeerClosed)
 	}
 }
-
-// pushed passes on what a server says without having been asked; false when reply is an ordinary
-// reply.
-func (l *loop) pushed(b *backend, reply []byte) bool {
-	c := b.client
-	kind := pushKind(reply)
-	if reply[0] != '>' && (c.proto == 3 || kind == "") {
-		return false
-	}
-	if strings.HasSuffix(kind, "subscribe") && !l.confirmed(c, kind, reply) {
-		return true
-	}
-	c.out = append(c.out, reply...)
-	l.touch(&c.conn)
-	l.replied(c)
-	return true
-}
-
-// confirmed counts the confirmation of a subscription; false when the client does not wait for it.
-func (l *loop) confirmed(c *client, kind string, reply []byte) bool {
-	v, _, err := resp.Parse(reply)
-	if err == nil && len(v.Elems) == 3 {
-		if k := kind + " " + string(v.Elems[1].Str); c.subs != nil {
-			if seen, ok := c.subs[k]; ok {
-				if seen && c.swallowed > 0 {
-					c.swallowed--
-					return false
-				}
-				c.subs[k] = true
-			}
-		}
-	}
-	c.expects = max(0, c.expects-1)
-	if strings.Contains(kind, "unsubscribe") {
-		c.leaving = max(0, c.leaving-1)
-	}
-	if c.stalled && c.expects == 0 && c.waiting == 0 {
-		l.resuming = append(l.resuming, c)
-	}
-	return true
-}
-
-// pushKind returns the first word of a pub/sub message or confirmation; "" for anything else.
-func pushKind(reply []byte) string {
-	if reply[0] != '*' && reply[0] != '>' {
-		return ""
-	}
-	_, rest, _ := bytes.Cut(reply, crlf)
-	if len(rest) == 0 || rest[0] != '$' {
-		return ""
-	}
-	_, rest, _ = bytes.Cut(rest, crlf)
-	word, _, _ := bytes.Cut(rest, crlf)
-	switch w := string(word); w {
-	case "message", "pmessage", "smessage", "subscribe", "psubscribe", "ssubscribe",
-		"unsubscribe", "punsubscribe", "sunsubscribe":
-		return w
-	}
-	return ""
-}
-
-var crlf = []byte("\r\n")
 
 // rewriteTimeout leaves a blocking command the time that remains of its own timeout.
 func (l *loop) rewriteTimeout(r *request) {
@@ -563,19 +480,70 @@ func (l *loop) rewriteTimeout(r *request) {
 	r.arrived = l.now
 }
 
-// expireHomeless answers commands of dedicated sessions that waited too long.
+// askLastIDs asks what "$" means to an XREAD, the first time that it is sent: the newest entry of a stream when
+// the client asked. When it is sent again that may have become another one, and the client would miss all in
+// between.
+func (l *loop) askLastIDs(b *backend, r *request) {
+	var s resp.CommandScanner
+	_, args, err := s.Scan(r.frame, nil)
+	n := 0
+	if err != nil || r.lastIDs != nil || !r.info.Keys(args, func([]byte) { n++ }) {
+		return
+	}
+	r.lastIDs = map[string][]byte{}
+	for i, id := range args[len(args)-n:] {
+		if string(id) != "$" {
+			continue
+		}
+		stream, ids := string(args[len(args)-2*n+i]), r.lastIDs
+		b.raw(resp.AppendCommand(nil, "XREVRANGE", stream, "+", "-", "COUNT", "1"))
+		b.inflight.push(&request{note: func(reply []byte) {
+			v, _, err := resp.Parse(reply)
+			switch {
+			case err != nil || v.Kind != '*': // "$" stays what it is
+			case len(v.Elems) == 0:
+				ids[stream] = []byte("0-0")
+			case len(v.Elems[0].Elems) > 0:
+				ids[stream] = bytes.Clone(v.Elems[0].Elems[0].Str)
+			}
+		}})
+	}
+}
+
+// rewriteLastIDs puts what askLastIDs has found in the place of "$".
+func (l *loop) rewriteLastIDs(r *request) {
+	var s resp.CommandScanner
+	_, args, err := s.Scan(r.frame, nil)
+	n := 0
+	if err != nil || len(r.lastIDs) == 0 || !r.info.Keys(args, func([]byte) { n++ }) {
+		return
+	}
+	next := slices.Clone(args)
+	for i := len(args) - n; i < len(args); i++ {
+		if id := r.lastIDs[string(args[i-n])]; id != nil && string(args[i]) == "$" {
+			next[i] = id
+		}
+	}
+	r.frame = resp.AppendCommandBytes(nil, next...)
+}
+
+// expireHomeless answers commands of dedicated sessions that waited too long. A transaction of which a command
+// is given up is given up whole: sent without it, or behind the errors that its commands got, it would run.
 func (l *loop) expireHomeless(since time.Duration) {
 	for _, c := range l.homeless {
 		kept := c.redo[:0]
 		for _, r := range c.redo {
-			if l.now-r.heldAt < l.opts.Hold {
-				l.wakeAt(r.heldAt + l.opts.Hold)
+			due := r.heldAt + l.opts.Hold
+			if broken := c.tx.broken && r.tx != txNone; l.now < due && !broken {
+				l.wakeAt(due)
 				kept = append(kept, r)
 				continue
 			}
 			switch r.tx {
 			case txQueued:
-				c.txBroken = true
+				c.tx.broken = true
+			case txWatch:
+				c.watching = max(0, c.watching-1)
 			case txEnd:
 				c.endTx()
 			}

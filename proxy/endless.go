@@ -20,7 +20,7 @@ func (l *loop) accuse(b *backend) {
 	for i := range b.inflight.n {
 		x := b.inflight.at(i)
 		switch {
-		case x == swallow, x.tx == txQueued: // the replies of a pipeline are written at its end
+		case x.ours(), x.tx == txQueued: // the replies of a pipeline are written at its end
 			continue
 		case x.after0 > b.written:
 			return

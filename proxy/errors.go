@@ -15,6 +15,7 @@ const (
 	errHelloNoAuth = "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time\r\n"
 	errWrongPass   = "-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 	errInMulti     = "-ERR Command not allowed inside a transaction\r\n"
+	errExecAbort   = "-EXECABORT Transaction discarded because of previous errors.\r\n"
 	errMaxClients  = "-ERR max number of clients reached\r\n"
 )
 
@@ -37,6 +38,12 @@ func errNoQuorum(lost time.Duration) string {
 func errHoldFull(closed time.Duration) string {
 	return fmt.Sprintf("-TRYAGAIN no primary for %v, since %s, and too many requests are waiting; the command may be repeated\r\n", closed.Round(time.Millisecond), wall(closed))
 }
+
+// Refusals that say why, and what to use instead.
+const (
+	errRedirect = "-ERR understudy: CLIENT TRACKING with REDIRECT is refused: the connection that it names changes with the primary; use RESP3 (HELLO 3), where a connection is told of its own keys\r\n"
+	errSubInTx  = "-ERR understudy: a subscription between MULTI and EXEC is refused unless it names one channel: the confirmations of several stand in the middle of EXEC's reply, and no client could read that; use it outside of MULTI\r\n"
+)
 
 // errRefused takes a command's name as package command writes it.
 func errRefused(name string) string {

@@ -30,6 +30,7 @@ type Handed struct {
 	Password   string         `json:"password,omitempty"`
 	Proto      int            `json:"proto"`
 	Name       string         `json:"name,omitempty"`
+	Library    [2]string      `json:"library"` // its name and version, by CLIENT SETINFO
 	Open       bool           `json:"open,omitempty"`
 	Silent     bool           `json:"silent,omitempty"`
 	Unfinished []byte         `json:"unfinished,omitempty"` // of its next request; at most MostUnfinished bytes
@@ -228,7 +229,7 @@ func (c *client) rests() bool {
 
 func (c *client) handed() Handed {
 	return Handed{Endpoint: c.kind.String(), ID: c.id, From: c.from, DB: c.db, User: c.user, Password: c.pass, Proto: c.proto,
-		Name: c.name, Open: c.open, Silent: c.silent, Unfinished: append([]byte(nil), c.in...)}
+		Name: c.name, Library: c.lib, Open: c.open, Silent: c.silent, Unfinished: append([]byte(nil), c.in...)}
 }
 
 // detach forgets a client without closing its socket.
@@ -253,8 +254,8 @@ func (l *loop) adopt(fd int, h Handed) {
 	default:
 		err = unix.SetNonblock(fd, true)
 	}
-	c := &client{conn: conn{fd: fd}, kind: kind, id: h.ID, from: h.From,
-		session: session{db: h.DB, user: h.User, pass: h.Password, proto: h.Proto, name: h.Name, open: h.Open, silent: h.Silent}}
+	c := &client{conn: conn{fd: fd}, kind: kind, id: h.ID, from: h.From, since: l.now, active: l.now,
+		session: session{db: h.DB, user: h.User, pass: h.Password, proto: h.Proto, name: h.Name, lib: h.Library, open: h.Open, silent: h.Silent}}
 	c.owner = c
 	if err == nil {
 		err = l.attach(&c.conn)

@@ -100,7 +100,7 @@ func (l *loop) unsend(r *request) {
 // orphan decides about a request whose connection is gone. executed says whether the server may
 // have got it whole.
 func (l *loop) orphan(r *request, executed bool) {
-	if r == swallow {
+	if r.ours() {
 		return
 	}
 	if executed && r.culprit {

@@ -23,7 +23,8 @@ type request struct {
 	reader  bool // was sent to a replica
 	ded     bool // goes over its client's own connection
 	sub     bool // answered by confirmations, not by a reply
-	null    bool // EXEC after a lost WATCH: answered with nil
+	opens   bool // the MULTI that began the transaction
+	null    bool // EXEC that must fail: DISCARD is sent in its place
 	tx      txPart
 	arity   bool // has as many words as the command takes
 	script  bool // runs a script, which may never end
@@ -38,7 +39,12 @@ type request struct {
 	seq    uint64 // number of a write in this loop; 0 when not a write
 	order  uint64 // of its first sending; 0: not sent yet
 	reply  []byte
-	after0 uint64 // position in the backend's byte stream behind the frame
+	edit   edit // of a good reply; nil: as it is
+	// confirms are the confirmations still to come of a command about subscriptions; 0: not known yet.
+	confirms int
+	note     func(reply []byte) // of a request of our own: who wants to know; nil: nobody
+	lastIDs  map[string][]byte  // XREAD: what "$" was, by stream
+	after0   uint64             // position in the backend's byte stream behind the frame
 
 	batch    uint64  // number of the batch it was sent in; 0: alone
 	resent   bool    // went back to be sent again: more copies than one may be on their way
@@ -63,9 +69,13 @@ type txPart uint8
 
 const (
 	txNone   txPart = iota
-	txQueued        // WATCH, MULTI, or a command between MULTI and EXEC
+	txQueued        // MULTI, or a command between MULTI and EXEC
+	txWatch         // WATCH
 	txEnd           // EXEC, DISCARD, UNWATCH
 )
+
+// ours reports whether it is a request of the proxy's own on a connection that carries a client's.
+func (r *request) ours() bool { return r.c == nil && r.group == nil }
 
 // fifo is a queue of requests.
 type fifo struct {

@@ -145,9 +145,14 @@ func (l *loop) answered(r *request, reply []byte) {
 	if reply[0] == '-' && leaks(r, reply) {
 		l.count.leaked++
 	}
+	if r.edit != nil && reply[0] != '-' && !r.c.gone && !l.void(r) {
+		reply = r.edit(l, r.c, reply)
+	}
 	switch {
 	case r.reader:
 		l.deliver(r, reply)
+	case l.void(r):
+		l.again(r)
 	case l.now >= l.acking || r.epoch != l.writer.Epoch:
 		if !r.write {
 			l.again(r) // read without a permit: it may be a former primary's answer
@@ -167,6 +172,12 @@ func (l *loop) answered(r *request, reply []byte) {
 	}
 }
 
+// void reports whether an answer counts for nothing: it was read without a permit, and may be a former
+// primary's.
+func (l *loop) void(r *request) bool {
+	return !r.reader && !r.write && (l.now >= l.acking || r.epoch != l.writer.Epoch)
+}
+
 func (l *loop) isRead(r *request) bool {
 	return r.tx == txEnd || r.tx == txNone && r.info != nil && r.info.Flags&command.ReadOnly != 0
 }
@@ -181,7 +192,9 @@ func leaks(r *request, reply []byte) bool {
 	switch string(resp.ErrorCode(reply)) {
 	case "READONLY":
 		return !r.reader // a replica that refuses a write says nothing of a failover
-	case "LOADING", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED":
+	case "UNBLOCKED":
+		return !bytes.Contains(reply, []byte(byUnblock))
+	case "LOADING", "MASTERDOWN", "NOREPLICAS":
 		return true
 	default:
 		return false
@@ -203,7 +216,9 @@ func (l *loop) rejected(r *request, reply []byte) bool {
 		return r.reader || r.info == nil || !r.info.Script()
 	case "NOAUTH":
 		return l.secured && r.c.anonymous() // the epoch's user was deleted under us
-	case "LOADING", "MASTERDOWN", "UNBLOCKED":
+	case "UNBLOCKED":
+		return !bytes.Contains(reply, []byte(byUnblock))
+	case "LOADING", "MASTERDOWN":
 		if r.reader {
 			r.c.replica = "" // try another
 		}

@@ -122,12 +122,31 @@ func (l *loop) meetScript(r *request, args [][]byte) {
 		if len(args) == 3 {
 			l.scripts.keep(args[2])
 		}
+	case "script|exists":
+		r.edit = l.existing(args[min(2, len(args)):])
 	case "script|flush":
 		l.scripts.flush()
 	case "evalsha", "evalsha_ro":
 		if len(args) > 1 {
 			r.body = l.scripts.find(args[1])
 		}
+	}
+}
+
+// existing makes the answer to SCRIPT EXISTS say that a script is there which EVALSHA would find.
+func (l *loop) existing(shas [][]byte) edit {
+	var there []bool
+	for _, sha := range shas {
+		there = append(there, l.scripts.find(sha) != nil)
+	}
+	return func(_ *loop, _ *client, reply []byte) []byte {
+		all := elements(reply)
+		for i := range min(len(all), len(there)) {
+			if there[i] {
+				all[i] = []byte(":1\r\n")
+			}
+		}
+		return append(resp.AppendArray(nil, len(all)), bytes.Join(all, nil)...)
 	}
 }
 

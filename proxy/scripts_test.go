@@ -25,7 +25,10 @@ func TestScriptsOutliveThePrimary(t *testing.T) {
 	must(t, c.Eval(ctx, run, []string{"s"}).Err())
 	must(t, c.ScriptLoad(ctx, inside).Err())
 	g.failOver(a, b)
-	if v, err := c.ScriptExists(ctx, shaOf(loaded), shaOf(run), shaOf(inside)).Result(); err != nil || v[0] || v[1] || v[2] {
+	if v, err := c.ScriptExists(ctx, shaOf(loaded), shaOf("return 'never seen'"), shaOf(run)).Result(); err != nil || !v[0] || v[1] || !v[2] {
+		t.Errorf("SCRIPT EXISTS = %v, %v; want what EVALSHA will find", v, err)
+	}
+	if v, err := b.client.ScriptExists(ctx, shaOf(loaded), shaOf(run), shaOf(inside)).Result(); err != nil || v[0] || v[1] || v[2] {
 		t.Fatalf("the new primary has scripts by itself (%v, %v): nothing is tested", v, err)
 	}
 	for want := range 3 {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"understudy/command"
@@ -12,47 +13,54 @@ import (
 // each later connection; a client whose setting cannot be kept is cut, because it relies on it: its cache
 // would never be told what has changed.
 
-// refusedHere reports whether a command that needs a connection of its own cannot be carried, and its name.
-func refusedHere(info *command.Info, args [][]byte) (name string, refused bool) {
+// refusedHere reports whether a command cannot be carried over a connection of the client's own, and what the
+// client is told.
+func (l *loop) refusedHere(c *client, info *command.Info, args [][]byte) (text string, refused bool) {
+	switch {
+	case info.Class == command.PubSub:
+		return errSubInTx, c.multi && len(args) != 2
+	case info.Class != command.Dedicated:
+		return "", false
+	}
 	switch info.Name {
 	case "client|tracking":
-		for _, word := range args[min(len(args), 3):] {
-			if strings.EqualFold(string(word), "REDIRECT") {
-				return "client|tracking redirect", true // to a connection that changes with the primary
-			}
-		}
-		return "", false
-	case "client|no-evict", "client|no-touch", "client|caching", "client|trackinginfo", "client|getredir":
+		return errRedirect, slices.ContainsFunc(args[min(len(args), 3):], func(word []byte) bool { return strings.EqualFold(string(word), "REDIRECT") })
+	case "client|no-evict", "client|no-touch", "client|caching", "client|trackinginfo", "client|getredir",
+		"script|kill", "function|kill":
 		return "", false
 	default:
-		return info.Name, true
+		return errRefused(info.Name), !l.allowed[info.Name]
 	}
 }
 
-// stick keeps what the server has agreed to set.
-func (d *dedicated) stick(r *request, reply []byte) {
-	if reply[0] != '+' {
-		return
-	}
+// mayAllow are the commands that Options.Allow may name besides those of class Refused.
+var mayAllow = []string{"monitor"}
+
+// stick keeps what a server has agreed to set.
+func (d *dedicated) stick(name string, frame []byte) {
 	var s resp.CommandScanner
-	_, args, err := s.Scan(r.frame, nil)
-	if err != nil || len(args) < 3 {
-		return
+	_, args, err := s.Scan(frame, nil)
+	switch {
+	case err != nil:
+	case name == "monitor":
+		d.monitors = true
+	case len(args) < 3:
+	case name == "client|caching":
+		d.caching = bytes.Clone(frame)
+	case name == "client|tracking", name == "client|no-evict", name == "client|no-touch":
+		d.set(setting{name, bytes.Clone(frame)}, args[2:])
 	}
-	switch name := r.info.Name; name {
-	case "client|caching":
-		d.caching = bytes.Clone(r.frame)
-	case "client|tracking", "client|no-evict", "client|no-touch":
-		kept := d.sticky[:0]
-		for _, x := range d.sticky {
-			if x.name != name {
-				kept = append(kept, x)
-			}
-		}
-		d.sticky = kept
-		if strings.EqualFold(string(args[2]), "ON") {
-			d.sticky = append(d.sticky, setting{name, bytes.Clone(r.frame)})
-		}
+}
+
+// set makes a setting the one that counts. Each CLIENT TRACKING with BCAST adds to the prefixes of those before.
+func (d *dedicated) set(s setting, words [][]byte) {
+	on := strings.EqualFold(string(words[0]), "ON")
+	adds := on && slices.ContainsFunc(words, func(w []byte) bool { return strings.EqualFold(string(w), "BCAST") })
+	d.sticky = slices.DeleteFunc(d.sticky, func(x setting) bool {
+		return x.name == s.name && (!adds || bytes.Equal(x.frame, s.frame))
+	})
+	if on {
+		d.sticky = append(d.sticky, s)
 	}
 }
 
@@ -89,21 +97,42 @@ func (l *loop) forget(b *backend) {
 	l.touch(&c.conn)
 }
 
-// setReply carries out CLIENT REPLY; ok is false when its words are none of its own.
-func (l *loop) setReply(c *client, args [][]byte) (ok bool) {
-	if len(args) != 3 {
+// setReply carries out CLIENT REPLY. Between MULTI and EXEC it waits for EXEC, of which the reply is whole:
+// redis-server breaks off in the middle of it.
+func (l *loop) setReply(c *client, args [][]byte) bool {
+	mode := strings.ToUpper(string(args[2]))
+	if c.multi {
+		return l.standIn(c, replyOn, func(_ *loop, c *client, reply []byte) []byte {
+			c.silence(mode)
+			return reply
+		})
+	}
+	if c.silence(mode); mode == "ON" {
+		l.local(c, []byte(replyOK))
+	}
+	return true
+}
+
+func isReplyMode(word []byte) bool {
+	switch strings.ToUpper(string(word)) {
+	case "ON", "OFF", "SKIP":
+		return true
+	default:
 		return false
 	}
-	switch strings.ToUpper(string(args[2])) {
+}
+
+// replyOn does nothing on a server's connection.
+var replyOn = resp.AppendCommand(nil, "CLIENT", "REPLY", "ON")
+
+// silence says which replies the client gets from here.
+func (c *client) silence(mode string) {
+	switch mode {
 	case "ON":
 		c.silent, c.skip = false, false
-		l.local(c, []byte(replyOK))
 	case "OFF":
 		c.silent, c.skip = true, false
 	case "SKIP":
 		c.skip = !c.silent
-	default:
-		return false
 	}
-	return true
 }

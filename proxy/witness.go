@@ -32,7 +32,7 @@ type doubt struct {
 // millisecond, by a machine that has time: an answer that comes late is still better than none.
 const doubtFor = time.Second
 
-func newChannel() string { return "understudy:" + rand.Text()[:12] }
+func newChannel() string { return channelPrefix + rand.Text()[:channelRandom] }
 
 // watchNodes keeps a witness on every node that is up, while batches are made.
 func (l *loop) watchNodes() {
