@@ -8,6 +8,7 @@ SCHEDULES ?= 1000000
 FUZZTIME ?= 20s
 SWITCHOVERS ?= 1000
 CRASHES ?= 300
+CLIENTS ?= all
 # further flags of bench: go run ./bench -help
 BENCHFLAGS ?=
 
@@ -21,10 +22,10 @@ E2E = $(if $(wildcard e2e/*.go),./e2e/...)
 PURE = . ./cluster/... ./resp/... ./command/... ./failover ./history/... ./placement/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ci tools fmt vet lint modules sim bench bench-proxy soak figures fuzz generate clean need-go need-redis
+.PHONY: help build demo test ci tools fmt vet lint modules sim bench bench-proxy clients clients-suites soak figures fuzz generate clean need-go need-redis
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 need-go:
 	@.ci/need go
@@ -79,6 +80,16 @@ bench: need-go ## Understudy, Redis Sentinel and a direct connection side by sid
 bench-proxy: need-go ## the proxy beside twemproxy, HAProxy and a direct connection, into docs/proxy-speed.md; three minutes
 	@.ci/need redis twemproxy haproxy
 	@go run ./bench -docs docs/proxy-speed.md $(BENCHFLAGS) proxies
+
+# The matrix needs what apt, npm and the Go module proxy carry; what cannot be had is said in the page.
+clients: need-go ## real clients of five languages through every change of primary and cut sockets, into docs/clients.md; ten minutes
+	@.ci/need redis cli php predis laravel python queues ruby sidekiq node
+	@npm ci --silent --no-audit --no-fund --prefix e2e/clients/node
+	@go test ./e2e -count=1 -run '^TestRealClients$$' -v -timeout 40m -args -clients $(CLIENTS) -docs ../docs/clients.md
+
+clients-suites: need-go ## the test suites of phpredis and asynq through the proxy and direct, into docs/clients.md; ten minutes
+	@.ci/need redis php
+	@go test ./e2e -count=1 -run '^TestClientSuites$$' -v -timeout 40m -args -suites -docs ../docs/clients.md
 
 soak: need-go ## SWITCHOVERS (1,000) and CRASHES (300) in a row under load: losses, resyncs, growth; some 20 minutes
 	@.ci/need redis sentinel

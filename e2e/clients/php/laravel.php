@@ -95,7 +95,8 @@ if (($argv[2] ?? '') === 'worker') {
 $dir = getenv('CLIENT_DIR');
 $worker = proc_open([PHP_BINARY, __FILE__, $client, 'worker'], [STDIN, STDERR, STDERR], $pipes);
 $library = $client === 'predis' ? 'Predis ' . Predis\Client::VERSION : 'phpredis ' . phpversion('redis');
-$r = new Record("Laravel 8.83.26, $library, PHP " . PHP_VERSION);
+// Laravel opens a lost connection of phpredis again by itself; with Predis that is the application's.
+$r = new Record("Laravel 8.83.26, $library, PHP " . PHP_VERSION, $client === 'predis' ? Predis\Connection\ConnectionException::class : null);
 $cache = new Repository(new RedisStore($redis, 'cache:', 'cache'));
 $queue = $queues->getConnection();
 $acked = $kept = [];
@@ -112,6 +113,7 @@ for ($n = 1; $r->another(); $n++) {
     $lock = $cache->lock('checkout', 5);
     $got = $r->op('Cache::lock', false, fn () => $lock->block(10, fn () => true));
     $r->check($got !== false, 'the lock was not given');
+    $r->op('ping', true, fn () => $redis->connection()->ping()); // what follows must not be tried again
     if ($r->op('Queue::push', false, fn () => $queue->push('Deliver@fire', ['n' => $n])) !== null) {
         $acked[] = $n;
     }

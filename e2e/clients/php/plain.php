@@ -63,7 +63,8 @@ function many(object $client, string $key, int $n): array
 }
 
 $version = $mode === 'predis' ? 'Predis ' . Predis\Client::VERSION : 'phpredis ' . phpversion('redis');
-$r = new Record("$version, PHP " . PHP_VERSION);
+// Predis leaves it to its users to try again when a connection was lost.
+$r = new Record("$version, PHP " . PHP_VERSION, $mode === 'predis' ? Predis\Connection\ConnectionException::class : null);
 $key = getenv('CLIENT_KEY');
 $values = $members = $pushed = $popped = [];
 $counted = $maybeCounted = $maybePopped = 0;

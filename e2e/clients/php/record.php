@@ -14,8 +14,10 @@ final class Record
     public string $note = '';
 
     private int $round = 0;
+    private int $retried = 0;
 
-    public function __construct(private string $version)
+    /** $broken: the exception of a lost connection, for a library that leaves it to its users to try again. */
+    public function __construct(private string $version, private ?string $broken = null)
     {
     }
 
@@ -25,7 +27,15 @@ final class Record
         $this->ops++;
         $begin = microtime(true);
         try {
-            return $does();
+            try {
+                return $does();
+            } catch (Throwable $e) {
+                if (!$repeatable || !$this->broken || !$e instanceof $this->broken) {
+                    throw $e;
+                }
+                $this->retried++;
+                return $does();
+            }
         } catch (Throwable $e) {
             $this->failed($what, $repeatable, $e->getMessage());
             return null;
@@ -62,6 +72,9 @@ final class Record
 
     public function finish(): void
     {
+        if ($this->retried > 0) {
+            $this->note = ltrim("$this->note; tried $this->retried commands again", '; ');
+        }
         echo json_encode([
             'version' => $this->version, 'ops' => $this->ops, 'errors' => array_slice($this->errors, 0, 20),
             'failed' => count($this->errors), 'unknown' => $this->unknown, 'lost' => $this->lost,

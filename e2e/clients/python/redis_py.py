@@ -14,17 +14,22 @@ r = Record(f"redis-py {redis.__version__}, Python {platform.python_version()}")
 
 
 class Subscriber(threading.Thread):
-    """Listens until it is told to end; redis-py subscribes again by itself when its connection is lost."""
+    """Listens until it is told to end. When its connection is lost redis-py says so, and subscribes again as it
+    is asked for the next message."""
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.heard, self.ends = 0, False
+        self.heard, self.again, self.ends = 0, 0, False
         self.pubsub = primary.pubsub()
         self.pubsub.subscribe(f"{key}:news")
 
     def run(self):
         while not self.ends:
-            m = self.pubsub.get_message(timeout=0.2)
+            try:
+                m = self.pubsub.get_message(timeout=0.2)
+            except redis.ConnectionError:
+                self.again += 1
+                continue
             if m and m["type"] == "message":
                 self.heard = int(m["data"])
 
@@ -92,4 +97,6 @@ left = [int(j) for j in primary.lrange(f"{key}:jobs", 0, -1)]
 gone, twice = compare(pushed, popped + left)
 r.lost += lost + max(0, gone - maybe_popped)
 r.doubled += twice
+if subscriber.again:
+    r.note = f"subscribed anew {subscriber.again} times"
 r.finish()

@@ -3,11 +3,12 @@
 # and one that listens.
 set -u
 
-errors=() ops=0 unknown=0 lost=0 doubled=0 longest=0 counted=0 maybe=0 n=0 heard=$CLIENT_DIR/heard
+errors=() ops=0 unknown=0 lost=0 doubled=0 longest=0 counted=0 maybe=0 n=0 again=0 heard=$CLIENT_DIR/heard
 cli() { redis-cli -h "$CLIENT_HOST" -p "$@"; }
 now() { echo "${EPOCHREALTIME/[.,]/}"; } # µs
 
-coproc KEPT { exec redis-cli -h "$CLIENT_HOST" -p "$CLIENT_PRIMARY_PORT"; }
+start() { coproc KEPT { exec redis-cli -h "$CLIENT_HOST" -p "$CLIENT_PRIMARY_PORT" 2>&1; }; }
+start
 # redis-cli ends a subscription whose connection is lost; who wants to go on starts it anew.
 (
 	trap 'kill "$child"; exit' TERM
@@ -19,9 +20,20 @@ coproc KEPT { exec redis-cli -h "$CLIENT_HOST" -p "$CLIENT_PRIMARY_PORT"; }
 	done
 ) &
 listener=$!
-trap 'kill "$listener"; kill "$KEPT_PID"; wait' EXIT
+trap 'kill "$listener" "$KEPT_PID"; wait' EXIT
 
-ask() { # tells the one that lives on
+# ask tells the one that lives on. Without a terminal redis-cli ends when its connection is lost: it is started
+# anew and told again.
+ask() {
+	tell "$*"
+	if [[ $reply == "Error: Server closed the connection" ]]; then
+		wait "$KEPT_PID"
+		again=$((again + 1))
+		start
+		tell "$*"
+	fi
+}
+tell() {
 	echo "$*" >&"${KEPT[1]}"
 	IFS= read -r -t 30 reply <&"${KEPT[0]}" || reply="no answer"
 }
@@ -70,7 +82,8 @@ for at in "${!values[@]}"; do does "GET at the end" yes "${values[$at]}" ask "GE
 does "GET at the end" yes "[0-9]*" ask "GET $CLIENT_KEY:count"
 ((reply < counted)) && lost=$((lost + counted - reply))
 ((reply > counted + maybe)) && doubled=$((reply - counted - maybe))
-said=
+note= said=
+((again > 0)) && note="the one that lives on was started anew $again times"
 for e in "${errors[@]:0:20}"; do e=${e//[\"\\]/}; said+="${said:+,}\"${e//$'\n'/ }\""; done
-printf '{"version":"%s","ops":%d,"errors":[%s],"failed":%d,"unknown":%d,"lost":%d,"doubled":%d,"longest_ms":%d,"note":""}\n' \
-	"$(redis-cli --version)" "$ops" "$said" "${#errors[@]}" "$unknown" "$lost" "$doubled" $((longest / 1000))
+printf '{"version":"%s","ops":%d,"errors":[%s],"failed":%d,"unknown":%d,"lost":%d,"doubled":%d,"longest_ms":%d,"note":"%s"}\n' \
+	"$(redis-cli --version)" "$ops" "$said" "${#errors[@]}" "$unknown" "$lost" "$doubled" $((longest / 1000)) "$note"
