@@ -10,6 +10,7 @@ import (
 // never renamed.
 type Status struct {
 	Group      string       `json:"group"`
+	Mode       string       `json:"mode,omitempty"` // "observe": the endpoints forward and report, and hide nothing
 	State      GroupState   `json:"state"`
 	Since      time.Time    `json:"since"`            // when the group came into State, as far as this process knows
 	Reason     string       `json:"reason,omitempty"` // why it is not available

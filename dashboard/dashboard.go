@@ -55,6 +55,7 @@ type Options struct {
 	// Operator says who fails the group over, and how it is asked to, where that is not the group's agents:
 	// requests to change the primary are refused with it. "": they do.
 	Operator string
+	Mode     string // of the endpoints, for the status; "" is the usual one
 	// ChangeFile keeps the newest change of primary of each kind over a restart; "": they are forgotten.
 	ChangeFile string
 	// Tap answers GET /api/tap; nil: there is none.

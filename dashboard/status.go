@@ -27,7 +27,7 @@ func (d *Dashboard) Status() cluster.Status {
 func (d *Dashboard) status() cluster.Status {
 	now := d.opts.Clock()
 	s := cluster.Status{
-		Group: d.opts.Group, Durability: d.opts.Durability, Profile: d.opts.Profile.Name, OnLostQuorum: d.opts.OnLostQuorum,
+		Group: d.opts.Group, Mode: d.opts.Mode, Durability: d.opts.Durability, Profile: d.opts.Profile.Name, OnLostQuorum: d.opts.OnLostQuorum,
 		Endpoints: d.opts.Endpoints, Nodes: []cluster.StatusNode{}, LastFailover: d.lastChange(),
 	}
 	for id := range d.group().nodes {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ import (
 
 func newProxy() *cobra.Command {
 	var file string
-	var printConfig, takeOver bool
+	var printConfig, takeOver, observe bool
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Serve a group's endpoints where clients are",
@@ -58,6 +59,11 @@ endpoints that have their addresses.`,
 			if err != nil {
 				return err
 			}
+			if observe {
+				if err := c.observeAll(); err != nil {
+					return usagef("--observe: %w", err)
+				}
+			}
 			if printConfig {
 				return c.print(cmd.OutOrStdout())
 			}
@@ -66,6 +72,7 @@ endpoints that have their addresses.`,
 	}
 	cmd.Flags().StringVar(&file, "config", "", "file with the proxy's settings, YAML")
 	cmd.Flags().BoolVar(&takeOver, "take-over", false, "take the sockets and the clients of the process that runs with the same file, which then ends; clients see nothing of it")
+	cmd.Flags().BoolVar(&observe, "observe", false, "forward and report without changing anything; metrics say what a hold would have hidden")
 	cmd.Flags().BoolVar(&printConfig, "print-config", false, "check the file, print the effective settings, and end")
 	return cmd
 }
@@ -163,7 +170,7 @@ type front struct {
 	certs   *certs.Files // nil: no TLS
 	store   *etcd.Store
 	http    string // HOST:PORT where the group is told of
-	proxy   *proxy.Proxy
+	proxy   server
 	metrics *registries
 	known   *directory                   // nil: the group is watched
 	watched *watched                     // nil: the group has agents and a store
@@ -235,10 +242,39 @@ func (h *house) prepareFront(ctx context.Context, a *app, c proxyConfig, before 
 	if err := f.listen(ctx, before, given, &o); err != nil {
 		return nil, err
 	}
-	if f.proxy, err = proxy.New(o); err == nil {
-		sayTLS(f.proxy.Addrs(), log)
+	if c.Observe {
+		f.log.Warn("observe: failovers are not hidden from clients")
+		f.proxy, err = proxy.NewObserver(o)
+	} else {
+		f.proxy, err = proxy.New(o)
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	sayTLS(f.proxy.Addrs(), log)
+	return f, nil
+}
+
+// server serves a group's endpoints: a proxy.Proxy, or a proxy.Observer that hides nothing.
+type server interface {
+	Addrs() proxy.Addrs
+	Learn(at time.Duration, s cluster.NodeStatus)
+	Run(ctx context.Context) error
+
+	// For a process that takes this one's place.
+	Listeners() (map[string]*os.File, error)
+	Open(lastID uint64)
+	Adopt(fd int, h proxy.Handed)
+	Leave(ctx context.Context, l proxy.Leaving) error
+	Stay()
+}
+
+// mode is what the status says of the endpoints.
+func (f *front) mode() string {
+	if f.config.Observe {
+		return "observe"
+	}
+	return ""
 }
 
 // loggerOf is the log of one group: it is named where there are several.
@@ -452,7 +488,9 @@ func (f *front) endpoints() cluster.Endpoints {
 
 // followLogins has the endpoints go by the files with passwords as they are.
 func (f *front) followLogins(ctx context.Context) error {
-	f.config.Clients.follow(ctx, f.proxy, f.plain)
+	if p, ok := f.proxy.(*proxy.Proxy); ok {
+		f.config.Clients.follow(ctx, p, f.plain)
+	}
 	<-ctx.Done()
 	return nil
 }
@@ -521,8 +559,8 @@ func (b *brief) Write(text []byte) (n int, _ error) { return b.text.Write(text) 
 
 // answer passes a question on to the group's page.
 func (f *front) answer(w http.ResponseWriter, r *http.Request) {
-	if f.config.Clients.Tap && r.Method == http.MethodGet && r.URL.Path == "/api/tap" {
-		f.proxy.TapHandler().ServeHTTP(w, r)
+	if p, ok := f.proxy.(*proxy.Proxy); ok && f.config.Clients.Tap && r.Method == http.MethodGet && r.URL.Path == "/api/tap" {
+		p.TapHandler().ServeHTTP(w, r)
 		return
 	}
 	page := f.page.Load()

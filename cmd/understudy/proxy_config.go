@@ -31,6 +31,7 @@ type proxyConfig struct {
 	RunDir      string          `yaml:"run_dir,omitempty" help:"directory of the socket over which a new process takes over with --take-over; empty: the service manager's, or this user's"`
 	Drain       time.Duration   `yaml:"drain" help:"how long transactions, subscriptions and blocked clients may go on then, before they are cut"`
 	Upstream    *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
+	Observe     bool            `yaml:"observe,omitempty" help:"forward and report without changing anything: no holds, nothing is sent again; metrics say what a hold would have hidden"`
 	Topology    string          `yaml:"topology_file,omitempty" help:"file that keeps where the group's agents are, for a start while the store is away; empty: in the service manager's state directory, if there is one"`
 	Groups      servedGroups    `yaml:"groups,omitempty" help:"several groups behind this process, by port: each has a name, its addresses, and what differs from the rest of this file"`
 }
@@ -151,6 +152,9 @@ func (c *proxyConfig) validate() error {
 	if err := c.Clients.validate(func(key string) string { return "clients." + key }, c.AllowRemote); err != nil {
 		return err
 	}
+	if err := c.validateObserve(); err != nil {
+		return err
+	}
 	if c.NodeTLS && c.TLS.empty() {
 		return errors.New("node_tls: tls must say with which files")
 	}
@@ -158,6 +162,21 @@ func (c *proxyConfig) validate() error {
 		return c.validateUpstream()
 	}
 	return c.validateStore()
+}
+
+// validateObserve refuses what a plain forwarder does not do.
+func (c *proxyConfig) validateObserve() error {
+	switch {
+	case !c.Observe:
+		return nil
+	case c.Clients.PasswordFile != "" || c.Clients.UsersFile != "":
+		return errors.New("observe: clients log in at the servers, which do not know password_file and users_file; leave them out")
+	case c.Clients.Tap:
+		return errors.New("observe: there is no tap; leave clients.tap out")
+	case len(c.Once) > 0 || len(c.Allow) > 0 || c.Reads == string(proxy.ReadsCommitted):
+		return errors.New("observe: every command goes through as it is; leave once, allow and reads committed out")
+	}
+	return nil
 }
 
 // validateUpstream refuses what has no meaning without agents and a store.

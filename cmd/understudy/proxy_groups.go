@@ -29,6 +29,7 @@ type servedGroup struct {
 	Allow    []string        `yaml:"allow,omitempty"`
 	Upstream *upstreamConfig `yaml:"upstream,omitempty"`
 	Topology string          `yaml:"topology_file,omitempty"`
+	Observe  bool            `yaml:"observe,omitempty"`
 }
 
 // groupListen is listenConfig without the HTTP address, which is one for all.
@@ -75,7 +76,7 @@ func (c *proxyConfig) groups() []*proxyConfig {
 func (c *proxyConfig) entry() servedGroup {
 	return servedGroup{
 		Name: c.Group, Zone: c.Zone, Listen: groupListen{c.Listen.Primary, c.Listen.Reader, c.Listen.Split}, Store: c.Store, TLS: c.TLS, Insecure: c.Insecure,
-		Hold: c.Hold, Reads: c.Reads, Clients: c.Clients, NodeTLS: c.NodeTLS, Once: c.Once, Allow: c.Allow, Upstream: c.Upstream, Topology: c.Topology,
+		Hold: c.Hold, Reads: c.Reads, Clients: c.Clients, NodeTLS: c.NodeTLS, Once: c.Once, Allow: c.Allow, Upstream: c.Upstream, Topology: c.Topology, Observe: c.Observe,
 	}
 }
 
@@ -83,7 +84,7 @@ func (c *proxyConfig) entry() servedGroup {
 func (c proxyConfig) with(g servedGroup) *proxyConfig {
 	c.Group, c.Zone, c.Store, c.TLS, c.Insecure = g.Name, g.Zone, g.Store, g.TLS, g.Insecure
 	c.Listen.Primary, c.Listen.Reader, c.Listen.Split = g.Listen.Primary, g.Listen.Reader, g.Listen.Split
-	c.Hold, c.Reads, c.Clients, c.NodeTLS, c.Once, c.Allow, c.Upstream, c.Topology = g.Hold, g.Reads, g.Clients, g.NodeTLS, g.Once, g.Allow, g.Upstream, g.Topology
+	c.Hold, c.Reads, c.Clients, c.NodeTLS, c.Once, c.Allow, c.Upstream, c.Topology, c.Observe = g.Hold, g.Reads, g.Clients, g.NodeTLS, g.Once, g.Allow, g.Upstream, g.Topology, g.Observe
 	c.Groups = servedGroups{}
 	return &c
 }
@@ -170,4 +171,15 @@ func (c *proxyConfig) names() (all []string) {
 		all = append(all, g.Group)
 	}
 	return all
+}
+
+// observeAll has every group's endpoints forward and report only.
+func (c *proxyConfig) observeAll() error {
+	for _, g := range c.groups() {
+		g.Observe = true
+		if err := g.validate(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +30,7 @@ func TestUpstreams(t *testing.T) {
 			two := top + group("shop", 7379, 6001) + group("jobs", 7380, 6002)
 			one := fmt.Sprintf("group: shop\nlisten: {primary: \"%[1]s.2:7379\", reader: \"%[1]s.2:7380\", split: \"\", http: \"%[1]s.2:7390\"}\n"+
 				"upstream: {static: {primary: \"%[1]s.1:6001\"}}\n", network)
-			for name, text := range map[string]string{"locked": one + "clients: {password_file: passwords, users_file: users}\n", "proxy": two, "three": two + group("again", 7381, 6001)} {
+			for name, text := range map[string]string{"one": one, "locked": one + "clients: {password_file: passwords, users_file: users}\n", "proxy": two, "three": two + group("again", 7381, 6001)} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".yaml"), []byte(text), 0o600); err != nil {
 					return err
 				}
@@ -79,5 +81,18 @@ func TestTheSampleOfSeveralGroupsIsAConfiguration(t *testing.T) {
 	c, err := loadProxyConfig(filepath.Join("..", "..", "deploy", "proxy-groups.yaml"))
 	if err != nil || len(c.groups()) != 3 || c.groups()[2].Upstream.Sentinel.Name != "cache" {
 		t.Errorf("%+v, %v", c.groups(), err)
+	}
+}
+
+// fetchPage prints what is at a URL: fetch URL.
+func fetchPage() {
+	res, err := http.Get(os.Args[1])
+	if err == nil {
+		defer res.Body.Close()
+		_, err = io.Copy(os.Stdout, res.Body)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }

@@ -208,7 +208,7 @@ func (f *front) show(ctx context.Context, spec cluster.Spec) (stop func(), err e
 	page, err := dashboard.New(dashboard.Options{
 		Group: spec.Name, Durability: spec.Durability, Profile: p, OnLostQuorum: spec.OnLostQuorum, PreferredZone: spec.PreferredZone,
 		Peers: peersOf(spec), Nodes: nodes, Machines: machines, Endpoints: f.endpoints(), Clock: f.clock, Kill: killThrough(nodes),
-		Metrics: both{registry, f.metrics}, Logger: f.plain,
+		Metrics: both{registry, f.metrics}, Logger: f.plain, Mode: f.mode(),
 	})
 	if err != nil {
 		forget()

@@ -130,7 +130,7 @@ func (w *watched) show() {
 	c := w.f.config
 	o := dashboard.Options{
 		Group: c.Group, Durability: cluster.DurabilityAsync, Profile: w.profile, Nodes: map[cluster.NodeID]dashboard.Node{},
-		Endpoints: w.f.endpoints(), Clock: w.f.clock, Operator: c.Upstream.operator(), Logger: w.f.plain,
+		Endpoints: w.f.endpoints(), Clock: w.f.clock, Operator: c.Upstream.operator(), Logger: w.f.plain, Mode: w.f.mode(),
 	}
 	for id, n := range w.nodes {
 		o.Nodes[id] = n

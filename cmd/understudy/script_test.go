@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"understudy": main, "rediscli": redisCLI})
+	testscript.Main(m, map[string]func(){"understudy": main, "rediscli": redisCLI, "fetch": fetchPage})
 }
 
 // TestScripts plays the stories in testdata/script with real processes.

@@ -143,6 +143,9 @@ func terminal(w io.Writer) bool {
 
 func printStatus(w io.Writer, s cluster.Status) error {
 	fmt.Fprintf(w, "group %s  %s  epoch %d  durability %s  profile %s\n", s.Group, s.State, s.Epoch, s.Durability, s.Profile)
+	if s.Mode != "" {
+		fmt.Fprintf(w, "mode %s: the endpoints forward and report, and hide nothing\n", s.Mode)
+	}
 	if s.Reason != "" {
 		fmt.Fprintf(w, "since %s: %s\n", s.Since.Format(time.RFC3339), s.Reason)
 	}
