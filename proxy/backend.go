@@ -15,6 +15,7 @@ type laneKey struct {
 	db         int
 	user, pass string
 	proto      int
+	apart      uint64 // id of a connection that nobody shares any more: see download; 0: shared
 }
 
 // backend is one connection to a redis-server. Its replies come in the order of its requests.
@@ -40,6 +41,8 @@ type backend struct {
 	retireAt  time.Duration // no new requests; closed then, or when the last reply has come
 
 	scripts map[string]struct{} // SHA-1 of those that this connection has loaded, or found loaded
+
+	down *download // the reply that is passed on as it arrives; nil: none
 
 	client  *client                                 // whose it is alone; nil: shared, or the proxy's own
 	onReply func(l *loop, b *backend, reply []byte) // of the proxy's own connections
@@ -207,19 +210,34 @@ func (b *backend) received(l *loop, buf []byte) int {
 	l.now = l.clock() // permits are checked against a time after the replies were made
 	used := 0
 	for used < len(buf) && !b.closed {
+		if b.down != nil {
+			n, ok := l.passReply(b, buf[used:])
+			if used += n; !ok {
+				break
+			}
+			continue
+		}
 		n, err := b.scan.Scan(buf[used:])
 		if err != nil {
 			l.drop(&b.conn, err)
 			return used
 		}
 		if n == 0 {
+			if len(buf)-used+b.scan.Need() > wholeReply && l.download(b, buf[used:]) {
+				continue
+			}
 			break
 		}
 		b.reply(l, buf[used:used+n])
 		used += n
 	}
-	if b.retireAt != 0 && b.inflight.n == 0 && !b.closed {
-		l.drop(&b.conn, errPeerClosed)
+	if b.inflight.n == 0 && b.down == nil && !b.closed {
+		switch {
+		case b.retireAt != 0:
+			l.drop(&b.conn, errPeerClosed)
+		case b.key.apart != 0:
+			l.leaveApart(b)
+		}
 	}
 	return used
 }
@@ -255,6 +273,13 @@ func (b *backend) reply(l *loop, reply []byte) {
 			}
 			return
 		}
+		if r.up {
+			l.refusedEarly(b, r, reply)
+			return
+		}
+		if r.ded && len(l.big.keys) > 0 && len(reply) < wholeReply/2 && reply[0] != '-' {
+			l.big.forget(r)
+		}
 		if r.ded && !l.rejected(r, reply) && !l.void(r) {
 			reply = l.concluded(r.c, r, reply)
 		}
@@ -275,6 +300,7 @@ func (b *backend) lost(l *loop, err error) {
 		b.onLost(l, err)
 		return
 	}
+	l.halved(b)
 	l.endBatch(b)
 	l.accuse(b)
 	requests := b.inflight.take()
@@ -311,7 +337,7 @@ func (l *loop) retire(b *backend) {
 	if b.retireAt != 0 || b.closed {
 		return
 	}
-	if b.inflight.n == 0 {
+	if b.inflight.n == 0 && b.down == nil {
 		l.drop(&b.conn, errPeerClosed)
 		return
 	}
@@ -332,6 +358,10 @@ func (l *loop) reap() {
 	for _, b := range l.retiring {
 		switch {
 		case b.closed:
+		case l.now >= b.retireAt && b.down != nil && b.down.flows: // its client would have to be cut
+			b.retireAt = l.now + retireFor
+			kept = append(kept, b)
+			l.wakeAt(b.retireAt)
 		case l.now >= b.retireAt:
 			l.drop(&b.conn, errPeerClosed)
 		default:

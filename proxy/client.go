@@ -56,6 +56,8 @@ type client struct {
 	lane, replicaLane *backend
 	replica           cluster.NodeID // the replica that this client reads from
 
+	up *upload // the command that is passed on as it arrives; nil: none
+
 	ded       *backend
 	dedicated // state of the dedicated connection, kept over its losses
 }
@@ -149,6 +151,13 @@ func (c *client) received(l *loop, buf []byte) int {
 		}
 	}
 	for used < len(buf) && !c.closed && !c.quitting {
+		if c.up != nil {
+			n, ok := l.pass(c, buf[used:])
+			if used += n; !ok {
+				break
+			}
+			continue
+		}
 		if c.stalled || c.waiting >= pipelineDepth {
 			c.stall(l)
 			break
@@ -160,10 +169,22 @@ func (c *client) received(l *loop, buf []byte) int {
 			return len(buf)
 		}
 		if n == 0 {
-			break
+			begun, ok := l.upload(c, buf[used:])
+			if !ok {
+				c.stall(l)
+			}
+			if !begun {
+				break
+			}
+			continue
 		}
 		l.args = args
 		if len(args) > 0 {
+			if buf[used] != '*' && command.HTTP(args) {
+				l.local(c, []byte(httpRefusal))
+				l.quit(c)
+				return len(buf)
+			}
 			if !l.command(c, args, buf[used:used+n]) {
 				c.stall(l)
 				break
@@ -261,6 +282,7 @@ func (l *loop) command(c *client, args [][]byte, frame []byte) bool {
 	}
 	if info == nil {
 		if command.CrossProtocol(args) {
+			l.local(c, []byte(errHTTP))
 			l.quit(c)
 			return true
 		}
@@ -308,6 +330,9 @@ func (l *loop) ordinaryEdited(c *client, info *command.Info, args [][]byte, fram
 	}
 	if c.onDed > 0 {
 		return false // order: the commands before it are on another connection
+	}
+	if len(l.big.keys) > 0 && l.big.fetched(info, args) && (c.kind != reader || info.Flags&command.Write == 0) {
+		return l.exclusiveEdited(c, info, args, frame, e)
 	}
 	if c.kind == reader && info != nil && info.Flags&command.Write != 0 {
 		l.local(c, []byte(errReader))

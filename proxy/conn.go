@@ -32,6 +32,9 @@ type conn struct {
 	seen    int    // bytes of out that weigh has seen
 	biggest int    // the longest reply in out, in bytes
 	mute    bool   // not reading: its client has to wait
+	choked  bool   // not reading: who is given what it brings is behind, see choke
+	slices  bool   // what it brings is passed on: read little at once
+	giver   *conn  // choked until all of out is written
 	last    bool   // close it once everything is written
 	closed  bool
 	shared  bool // carries what several clients send
@@ -59,7 +62,7 @@ var errDenied = errors.New("the login was refused")
 
 func (c *conn) events() uint32 {
 	var e uint32
-	if !c.mute {
+	if !c.mute && !c.choked {
 		e = unix.EPOLLIN
 	}
 	if c.blocked {
@@ -88,6 +91,9 @@ func (l *loop) read(c *conn) {
 func (l *loop) space(c *conn) []byte {
 	if len(c.in) > 0 {
 		return c.room()
+	}
+	if c.slices {
+		return l.scratch[:passAtOnce]
 	}
 	return l.scratch
 }
@@ -198,6 +204,10 @@ func (l *loop) flush(c *conn) {
 		return
 	}
 	c.out, c.sent, c.seen, c.biggest = c.trim(c.out), 0, 0, 0
+	if c.giver != nil {
+		l.unchoke(c.giver)
+		c.giver = nil
+	}
 	if c.last {
 		l.drop(c, errPeerClosed)
 	}

@@ -144,7 +144,7 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 			l.orders++
 			r.order = l.orders
 		}
-		if r.write {
+		if r.write && !r.up {
 			l.mark(r)
 		}
 	}
@@ -162,6 +162,10 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 	}
 	if r.block {
 		l.beforeBlocking(b, r)
+	}
+	if r.up {
+		l.pour(b, r)
+		return true
 	}
 	l.put(b, r)
 	return true
@@ -330,6 +334,7 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 		}
 		return
 	}
+	c.tx.broken = c.tx.broken || c.tx.unkept
 	var again []*request
 	for _, r := range requests {
 		switch {
@@ -344,6 +349,8 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 				again = l.endUnknown(c, again)
 			}
 			l.unknown(r, "sent on a connection of its own, and not answered")
+		case r.shed:
+			l.tooLong(r)
 		default:
 			l.unsend(r)
 			r.reply, r.confirms = r.reply[:0], 0
@@ -395,6 +402,10 @@ func (l *loop) redoDedicated(r *request) {
 	if c.gone {
 		l.unmark(r)
 		l.free(r)
+		return
+	}
+	if r.shed {
+		l.tooLong(r)
 		return
 	}
 	b := c.ded

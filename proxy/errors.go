@@ -9,11 +9,13 @@ import (
 // The errors that a client can get from the proxy itself; docs/errors.md lists them with advice.
 const (
 	errUnknown = "-UNKNOWN the outcome of this command is not known: it was sent and the primary was lost before its reply was safe; repeating it is not safe either, read first\r\n"
+	errTooLong = "-TRYAGAIN the connection to the primary was lost while this command was passed on, and it is too long to be kept and sent again; it may be repeated\r\n"
 	errReader  = "-READONLY You can't write against a read only replica.\r\n"
 	// In redis-server's own words.
 	errNoAuth      = "-NOAUTH Authentication required.\r\n"
 	errHelloNoAuth = "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time\r\n"
 	errWrongPass   = "-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+	errHTTP        = "-ERR understudy: this port speaks the Redis protocol and no HTTP\r\n"
 	errInMulti     = "-ERR Command not allowed inside a transaction\r\n"
 	errExecAbort   = "-EXECABORT Transaction discarded because of previous errors.\r\n"
 	errMaxClients  = "-ERR max number of clients reached\r\n"

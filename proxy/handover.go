@@ -218,7 +218,7 @@ func (d *departure) quiet(l *loop, c *client) bool {
 
 // movable reports whether the client could be handed over once its requests are answered.
 func (c *client) movable() bool {
-	return c.tls == nil && !c.greeting && !c.prefaced && !c.quitting && !c.tied() && !c.skip && len(c.in) <= MostUnfinished
+	return c.tls == nil && !c.greeting && c.up == nil && !c.prefaced && !c.quitting && !c.tied() && !c.skip && len(c.in) <= MostUnfinished
 }
 
 // rests reports whether nothing of the client is under way.

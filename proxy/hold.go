@@ -73,6 +73,9 @@ func (l *loop) unhold() *request {
 // again puts a request that was not executed, or may be executed twice, in front of those that were
 // never sent.
 func (l *loop) again(r *request) {
+	if r.source != nil {
+		l.disown(r)
+	}
 	if l.writable && r.epoch == l.writer.Epoch && !r.reader {
 		l.cool() // refused by the very primary that we would ask again
 	}

@@ -15,6 +15,7 @@ var (
 	errOutputSoft = errors.New("soft output limit")
 	errMemory     = errors.New("memory of all clients")
 	errInput      = errors.New("input limit")
+	errHalf       = errors.New("half a reply")
 )
 
 // waits is how many bytes wait for the other side to read them.

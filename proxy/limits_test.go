@@ -159,7 +159,10 @@ func TestProxyGivesOneBigReplyToASlowReader(t *testing.T) {
 	value := strings.Repeat("0123456789abcdef", 2<<20)
 	must(t, n.client.Set(ctx, "big", value, 0).Err())
 	c := stuck(t, g.proxy.Addrs().Primary, 1, "GET", "big")
-	eventually(t, "more than the limit waits", func() bool { return g.metric("understudy_proxy_output_bytes") > 2<<20 })
+	eventually(t, "some of it waits", func() bool { return g.metric("understudy_proxy_output_bytes") > 0 })
+	if waits := g.metric("understudy_proxy_output_bytes"); waits > 1<<20 {
+		t.Errorf("%v bytes of it wait in the proxy", waits)
+	}
 	all := make([]byte, len("$33554432\r\n")+len(value)+2)
 	if _, err := io.ReadFull(c, all); err != nil || string(all[len(all)-len(value)-2:len(all)-2]) != value {
 		t.Errorf("the value arrives wrong, or not: %v", err)

@@ -98,6 +98,11 @@ type loop struct {
 	ledSince  time.Duration // when the present primary was first heard of
 	unproved  bool          // nothing was committed under its epoch yet: any read may show what only it has
 
+	loosened []*conn   // may be read from again: see unchoke
+	unended  []*client // whose uploads wait for their ends
+	kept     int       // bytes of requests that are passed on, kept to be sent anew
+	big      bigKeys
+
 	slow      map[*client]struct{} // whose sockets take no more
 	sweepAt   int                  // the descriptor at which sweep goes on
 	memory    int                  // of the clients' buffers, in bytes, as far as this sweep has come
@@ -163,6 +168,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	}
 	l.keys.init(maphash.MakeSeed())
 	l.scripts.init(maphash.MakeSeed())
+	l.big = bigKeys{seed: maphash.MakeSeed(), keys: map[uint64]struct{}{}}
 	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
 	return l, nil
 }
@@ -219,6 +225,7 @@ func (l *loop) turn() error {
 	l.giveUpConnects()
 	l.expirePrefaces()
 	l.askWitness()
+	l.endUploads()
 	l.drain()
 	l.bracket.start()
 	l.commits.start()
@@ -231,7 +238,7 @@ func (l *loop) turn() error {
 
 // settle writes what the turn produced, and lets clients that had to wait go on.
 func (l *loop) settle() {
-	for len(l.flushing) > 0 || len(l.resuming) > 0 {
+	for len(l.flushing) > 0 || len(l.resuming) > 0 || len(l.loosened) > 0 {
 		l.endBatches()
 		for i := 0; i < len(l.flushing); i++ {
 			l.flush(l.flushing[i])
@@ -242,6 +249,7 @@ func (l *loop) settle() {
 		for _, c := range resuming {
 			c.resume(l)
 		}
+		l.loosen()
 	}
 }
 

@@ -73,7 +73,7 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		holdSeconds: f.NewHistogram(prometheus.HistogramOpts{Name: "understudy_proxy_hold_seconds",
 			Help: "How long held requests waited.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 	}
-	for _, why := range []error{errOutputHard, errOutputSoft, errMemory, errInput} {
+	for _, why := range []error{errOutputHard, errOutputSoft, errMemory, errInput, errHalf} {
 		m.cut.WithLabelValues(why.Error()) // so that a rate over the first one is seen
 	}
 	return m

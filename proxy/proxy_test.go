@@ -3,10 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -75,26 +72,6 @@ func TestProxyKeepsSessionState(t *testing.T) {
 	defer bad.Close()
 	if err := bad.Ping(ctx).Err(); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
 		t.Errorf("a wrong password: %v", err)
-	}
-}
-
-// redis-server closes a connection on which an HTTP request arrives: it must not be one that other
-// clients share.
-func TestProxyHangsUpOnABrowser(t *testing.T) {
-	n := startNode(t, "g-001")
-	n.promote(t)
-	g := startProxy(t, nil)
-	g.lead(n, 1, nil)
-	for _, request := range []string{"POST / HTTP/1.1\r\nHost: x\r\n\r\n", "Host: x\r\n", "*1\r\n$4\r\nPOST\r\n"} {
-		c, err := net.Dial("tcp", g.proxy.Addrs().Primary)
-		must(t, err)
-		defer c.Close()
-		must(t, c.SetDeadline(time.Now().Add(5*time.Second)))
-		_, err = c.Write([]byte(request))
-		must(t, err)
-		if reply, err := io.ReadAll(c); len(reply) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("%q: %q, %v; want no reply and the end of the connection", request, reply, err)
-		}
 	}
 }
 

@@ -22,6 +22,9 @@ type request struct {
 	block   bool // may wait on the server
 	reader  bool // was sent to a replica
 	ded     bool // goes over its client's own connection
+	keeps   int  // bytes of frame that count in loop.kept
+	up      bool // its end has not arrived: see upload
+	shed    bool // its bytes were not kept: it cannot be sent anew
 	sub     bool // answered by confirmations, not by a reply
 	opens   bool // the MULTI that began the transaction
 	null    bool // EXEC that must fail: DISCARD is sent in its place
@@ -36,8 +39,9 @@ type request struct {
 
 	hashes []uint32 // of its keys
 	few    [2]uint32
-	seq    uint64 // number of a write in this loop; 0 when not a write
-	order  uint64 // of its first sending; 0: not sent yet
+	source *backend // of its reply, which is passed on as it arrives; nil: it comes whole
+	seq    uint64   // number of a write in this loop; 0 when not a write
+	order  uint64   // of its first sending; 0: not sent yet
 	reply  []byte
 	edit   edit // of a good reply; nil: as it is
 	// confirms are the confirmations still to come of a command about subscriptions; 0: not known yet.
@@ -149,6 +153,12 @@ func (l *loop) spare() *request {
 const poolSize = 4096
 
 func (l *loop) free(r *request) {
+	if r.source != nil {
+		l.disown(r)
+	}
+	if r.keeps > 0 {
+		l.kept -= r.keeps
+	}
 	frame, reply := l.slabs.keep(r.frame), trimSmall(r.reply)
 	*r = request{frame: frame, reply: reply}
 	if len(l.pool) < poolSize {
@@ -166,6 +176,12 @@ func trimSmall(b []byte) []byte {
 // deliver gives the client a request's final reply, in the order of its requests.
 func (l *loop) deliver(r *request, reply []byte) {
 	l.unmark(r)
+	if r.up {
+		l.answeredEarly(r)
+	}
+	if r.source != nil && len(reply) > 0 { // something else than what arrives
+		l.disown(r)
+	}
 	c := r.c
 	if c.gone {
 		l.free(r)
@@ -181,14 +197,13 @@ func (l *loop) deliver(r *request, reply []byte) {
 		r.reply, r.done = append(r.reply[:0], reply...), true
 		return
 	}
+	if r.source != nil {
+		l.flow(r)
+		return
+	}
 	c.out = append(c.out, reply...)
 	l.popHead(c)
-	for c.head != nil && c.head.done {
-		c.out = append(c.out, c.head.reply...)
-		l.popHead(c)
-	}
-	l.touch(&c.conn)
-	l.replied(c)
+	l.give(c)
 }
 
 func (l *loop) popHead(c *client) {

@@ -138,11 +138,11 @@ func (l *loop) replicaFor(c *client, r *request) (cluster.NodeID, bool) {
 
 // answered takes a server's reply to a request that is in no queue any more.
 func (l *loop) answered(r *request, reply []byte) {
-	if reply[0] == '-' && (l.rejected(r, reply) || l.unloaded(r, reply)) {
+	if len(reply) > 0 && reply[0] == '-' && (l.rejected(r, reply) || l.unloaded(r, reply)) {
 		l.again(r)
 		return
 	}
-	if reply[0] == '-' && leaks(r, reply) {
+	if len(reply) > 0 && reply[0] == '-' && leaks(r, reply) {
 		l.count.leaked++
 	}
 	if r.edit != nil && reply[0] != '-' && !r.c.gone && !l.void(r) {

@@ -15,6 +15,7 @@ type transaction struct {
 	queued  int      // how many replies EXEC has
 	broken  bool     // something was refused here, or given up: EXEC must fail
 	effects []effect
+	unkept  bool // of something in it not all bytes are kept: with its connection it is lost
 
 	write, wide bool
 	once        bool // something in it must not be executed twice
