@@ -17,7 +17,8 @@ type Paging struct {
 // pageSizes are how many items a page has when the client does not say, by service, and by operation where that
 // differs. They are also the most.
 var pageSizes = map[string]int{
-	serviceElastiCache:                    100,
+	serviceElastiCache:                        100,
+	serviceElastiCache + " DescribeSnapshots": 50,
 	serviceSNS:                            100,
 	serviceCloudWatch:                     100,
 	serviceCloudWatch + " ListMetrics":    500,

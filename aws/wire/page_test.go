@@ -58,6 +58,7 @@ func TestPagesRefuseWhatAWSRefuses(t *testing.T) {
 		{of(serviceElastiCache, "DescribeEvents"), Paging{Limit: ptr(int32(101))}, "InvalidParameterValue"},
 		{of(serviceElastiCache, "DescribeEvents"), Paging{Limit: ptr(int32(20))}, ""},
 		{of(serviceElastiCache, "DescribeEvents"), Paging{Token: &good}, "InvalidParameterValue"},
+		{of(serviceElastiCache, "DescribeSnapshots"), Paging{Limit: ptr(int32(51))}, "InvalidParameterValue"},
 		{of(serviceCloudWatch, "DescribeAlarms"), Paging{Token: ptr("%%")}, "InvalidNextToken"},
 		{of(serviceCloudWatch, "DescribeAlarms"), Paging{Limit: ptr(int32(1))}, ""},
 		{of(serviceSNS, "ListTopics"), Paging{Token: ptr("nothing")}, "InvalidParameter"},

@@ -45,7 +45,7 @@ type echo struct {
 	out   map[string]any
 }
 
-func newEcho(t *testing.T, required bool) *echo {
+func newEcho(t testing.TB, required bool) *echo {
 	t.Helper()
 	e := &echo{given: map[string]any{}, out: map[string]any{}}
 	for _, m := range []*Model{ElastiCache(), CloudWatch(), SNS(), STS()} {
