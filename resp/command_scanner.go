@@ -141,7 +141,7 @@ func (s *CommandScanner) Begun(buf []byte, args [][]byte) (out [][]byte, count, 
 // the same buffer, until done; what it leaves of buf comes again with more
 // behind it. err is a ProtocolError.
 func (s *CommandScanner) Skip(buf []byte) (n int, done bool, err error) {
-	n = s.pos
+	n, s.need = s.pos, 0
 	if s.inBulk {
 		s.owed = s.bulk + 2
 	}
