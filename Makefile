@@ -22,7 +22,7 @@ E2E = $(if $(wildcard e2e/*.go),./e2e/...)
 PURE = . ./cluster/... ./resp/... ./command/... ./failover ./history/... ./placement/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ci tools fmt vet lint modules sim bench bench-proxy clients clients-suites soak figures fuzz generate clean need-go need-redis
+.PHONY: help build demo test ci tools fmt vet lint modules sim bench bench-proxy clients clients-suites soak figures fuzz generate clean need-go need-redis test-aws
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,14 @@ test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, 
 	@go test -race $(PURE)
 	@go test $(SIM) & sim=$$!; go test -race -p 2 $(CALM); calm=$$?; wait $$sim && exit $$calm
 	@go test -race -p 1 -timeout 20m $(TIMED) $(E2E)
+
+# AWS's own clients take a second for every call, so they are not in make test. botocore comes from PyPI where the
+# system's is older than the service models.
+test-aws: need-go ## the AWS CLI and boto3 against the front
+	@.ci/need awscli
+	@[ -x bin/botocore/bin/python ] || python3 -c 'import botocore; assert int(botocore.__version__.split(".")[1]) >= 43' 2>/dev/null || \
+		{ python3 -m venv bin/botocore && bin/botocore/bin/pip install -q 'boto3>=1.43.11'; }
+	@UNDERSTUDY_TEST_AWS=1 go test -count=1 ./aws/...
 
 # Ends with go test, and says nothing after it.
 ci: need-go fmt vet lint modules test ## everything that a change must pass; what .ci/run runs
