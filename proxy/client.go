@@ -99,7 +99,7 @@ func (l *loop) accept(d door) {
 			continue
 		}
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+		keepAlive(fd)
 		l.ids++
 		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}, from: addrPort(from), since: l.now}
 		c.owner = c
