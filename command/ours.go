@@ -4,5 +4,6 @@ package command
 var ours = []Info{
 	{Name: "understudy", Arity: -1, Flags: Container | Loading | Stale | Fast},
 	{Name: "understudy|help", Arity: 2, Flags: Loading | Stale | Fast},
+	{Name: "understudy|policies", Arity: 2, Flags: Loading | Stale | Fast},
 	{Name: "understudy|status", Arity: 2, Flags: Loading | Stale | Fast},
 }

@@ -27,7 +27,17 @@ func errNoPrimary(closed, waited time.Duration) string {
 	if closed == 0 {
 		return fmt.Sprintf("-TRYAGAIN the primary did not take this command within %v; it may be repeated\r\n", waited.Round(time.Millisecond))
 	}
-	return fmt.Sprintf("-TRYAGAIN no primary for %v, since %s; the command may be repeated\r\n", closed.Round(time.Millisecond), wall(closed))
+	return fmt.Sprintf("-TRYAGAIN no primary since %s; this command has waited for %v and may be repeated\r\n", sinceWhen(closed), waited.Round(time.Millisecond))
+}
+
+// errFailFast is the answer to a request of which the policy is to fail at once.
+func errFailFast(closed time.Duration) string {
+	return fmt.Sprintf("-TRYAGAIN no primary since %s; this command is set to fail at once and may be repeated\r\n", sinceWhen(closed))
+}
+
+// sinceWhen is a time of day and how long ago that was: "2026-11-30T01:02:03.004Z (12.5s)".
+func sinceWhen(ago time.Duration) string {
+	return fmt.Sprintf("%s (%v)", wall(ago), ago.Round(time.Millisecond))
 }
 
 // errNoQuorum is the answer to a write, or to a read that must not show it, which waited as long as it may
@@ -38,7 +48,10 @@ func errNoQuorum(lost time.Duration) string {
 
 // errHoldFull is the answer to the oldest request when too many wait.
 func errHoldFull(closed time.Duration) string {
-	return fmt.Sprintf("-TRYAGAIN no primary for %v, since %s, and too many requests are waiting; the command may be repeated\r\n", closed.Round(time.Millisecond), wall(closed))
+	if closed == 0 {
+		return "-TRYAGAIN too many requests are waiting for the primary; the command may be repeated\r\n"
+	}
+	return fmt.Sprintf("-TRYAGAIN no primary since %s, and too many requests are waiting; the command may be repeated\r\n", sinceWhen(closed))
 }
 
 // Refusals that say why, and what to use instead.

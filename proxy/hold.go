@@ -30,13 +30,20 @@ func (l *loop) wakeWhenCool() {
 	}
 }
 
-// hold keeps a request until there is a primary, at most for Options.Hold.
+// hold keeps a request until there is a primary, at most for Options.Hold, or does what its policy says.
 func (l *loop) hold(r *request) {
+	if l.byPolicy(r) {
+		return
+	}
 	if r.heldAt == 0 {
 		r.heldAt = l.now
 		l.count.held++
 	}
 	r.waits = true
+	if r.policy != nil {
+		l.policies.due = min(l.policies.due, r.heldAt+l.holdOf(r))
+		l.wakeAt(l.policies.due)
+	}
 	l.sifting = l.sifting || l.writer.Hold != "" && !r.write && !l.mayWrite()
 	if l.draining {
 		// It was its turn: it stays in front of those behind it.
@@ -50,18 +57,46 @@ func (l *loop) hold(r *request) {
 	l.heldSize += len(r.frame)
 	l.held.push(r)
 	l.wakeAt(r.heldAt + l.opts.Hold)
-	for l.held.n > l.opts.HoldRequests || l.heldSize > l.opts.HoldBytes {
-		l.giveUp(l.unhold(), l.holdFull())
+	l.boundHold()
+}
+
+// boundHold answers the oldest requests with an error while too many wait. Those that were sent before, and
+// those of clients with a connection of their own, count; but these are what was there already when the
+// primary was lost, or wait in front of others of their client.
+func (l *loop) boundHold() {
+	for l.held.n > 0 {
+		switch {
+		case l.held.n+len(l.replays)+l.redoCount > l.opts.HoldRequests:
+			l.turnAway(l.unhold(), l.holdFull(), boundRequests)
+		case l.heldSize+l.replaySize+l.redoSize > l.opts.HoldBytes:
+			l.turnAway(l.unhold(), l.holdFull(), boundBytes)
+		default:
+			return
+		}
 	}
 }
 
+// refusal is what a request had come to when it got an error in place of a primary.
+type refusal uint8
+
+const (
+	boundTime     refusal = iota // it waited as long as it may
+	boundRequests                // too many waited
+	boundBytes                   // of too many bytes
+	boundFailFast                // none: its policy is to fail
+	bounds
+)
+
+// boundLabels are how the metric calls them.
+var boundLabels = [bounds]string{boundTime: "time", boundRequests: "requests", boundBytes: "bytes", boundFailFast: "fail fast"}
+
 // holdFull says why the oldest request has to go.
 func (l *loop) holdFull() string {
-	closed, shut := l.gate.Closed(l.now)
-	if !shut && l.writer.Hold != "" {
+	closed := l.closedFor()
+	if closed == 0 && l.writer.Hold != "" {
 		return errNoQuorum(l.now - l.scarce)
 	}
-	return errHoldFull(l.now - closed)
+	return errHoldFull(closed)
 }
 
 func (l *loop) unhold() *request {
@@ -79,11 +114,20 @@ func (l *loop) again(r *request) {
 	if l.writable && r.epoch == l.writer.Epoch && !r.reader {
 		l.cool() // refused by the very primary that we would ask again
 	}
+	if r.reader {
+		l.shun(r.from)
+	}
 	if r.ded {
 		l.redoDedicated(r)
 		return
 	}
 	l.unsend(r)
+	if l.byPolicy(r) {
+		return
+	}
+	if r.policy != nil {
+		l.policies.due = min(l.policies.due, r.heldAt+l.holdOf(r))
+	}
 	l.replays = append(l.replays, r)
 	l.sifting = l.writer.Hold != ""
 	l.wakeWhenCool()
@@ -129,9 +173,16 @@ func (l *loop) unknown(r *request, why string) {
 }
 
 // giveUp answers a request that waited too long; it was not executed under the present primary.
-func (l *loop) giveUp(r *request, text string) {
-	l.count.timedOut++
-	l.count.leaked++
+func (l *loop) giveUp(r *request, text string) { l.turnAway(r, text, boundTime) }
+
+// turnAway answers a request with an error in place of a primary. Only what came to a bound has leaked.
+func (l *loop) turnAway(r *request, text string, b refusal) {
+	l.count.refused[b]++
+	if b != boundFailFast {
+		l.count.timedOut++
+		l.count.leaked++
+	}
+	l.policies.scan = true // a read behind it may go
 	if r.marker != nil && r.order != 0 {
 		// The client's repetition would have a marker of its own, and run again.
 		l.unknown(r, "sent with a marker, and no primary came to say whether that is there")
@@ -225,9 +276,12 @@ func (l *loop) drainReads() {
 			l.free(r)
 			continue
 		}
-		if r.c.kind == primary || r.write || !l.routeToReplica(r) {
-			kept = append(kept, r)
+		if r.c.kind != primary && !r.write {
+			if sent, _ := l.routeToReplica(r); sent {
+				continue
+			}
 		}
+		kept = append(kept, r)
 	}
 	clear(l.replays[len(kept):])
 	l.replays = kept
@@ -244,11 +298,9 @@ func (l *loop) reroute(r *request) {
 
 // expire answers what has waited too long.
 func (l *loop) expire() {
-	closed, shut := l.gate.Closed(l.now)
-	since := time.Duration(0)
-	if shut {
-		since = l.now - closed
-	}
+	_, shut := l.gate.Closed(l.now)
+	since := l.closedFor()
+	l.enforce(shut)
 	for l.held.n > 0 && l.now-l.held.at(0).heldAt >= l.opts.Hold {
 		l.expired(l.unhold(), since)
 	}
@@ -260,6 +312,15 @@ func (l *loop) expire() {
 	if !shut && l.writer.Hold != "" {
 		l.commits.expire()
 	}
+}
+
+// closedFor is how long there has been no primary; 0: there is one.
+func (l *loop) closedFor() time.Duration {
+	closed, shut := l.gate.Closed(l.now)
+	if !shut {
+		return 0
+	}
+	return l.now - closed
 }
 
 // expired answers a request that has waited as long as it may. A read that only waited behind a write of
@@ -274,6 +335,17 @@ func (l *loop) expired(r *request, since time.Duration) {
 	l.sifting = l.writer.Hold != ""
 }
 
+// expiredAlone answers a request of a client with a connection of its own that may not wait any longer.
+func (l *loop) expiredAlone(r *request, since time.Duration) {
+	if p := l.policyOf(r); p != nil && p.OnUnavailable == Fail {
+		if why := l.unserved(r); why != "" {
+			l.turnAway(r, why, boundFailFast)
+			return
+		}
+	}
+	l.giveUp(r, l.whyHeld(r, since))
+}
+
 // whyHeld says why a request has waited in vain.
 func (l *loop) whyHeld(r *request, since time.Duration) string {
 	if since == 0 && l.writer.Hold != "" && r.write {
@@ -285,7 +357,9 @@ func (l *loop) whyHeld(r *request, since time.Duration) string {
 func (l *loop) expireReplays(since time.Duration) {
 	var over []*request
 	kept := l.replays[:0]
+	l.replaySize = 0
 	for _, r := range l.replays {
+		l.replaySize += len(r.frame)
 		if l.now-r.heldAt >= l.opts.Hold {
 			over = append(over, r)
 			continue

@@ -83,9 +83,21 @@ type loop struct {
 	turns    uint64    // counts choices of a replica, so that they go round
 	homeless []*client // dedicated sessions that wait for a primary
 	heldSize int
-	ids      uint64 // of clients
-	splits   int    // clients of the split endpoint
-	orders   uint64 // numbers requests in the order in which they were first sent
+	// Of what waits elsewhere: replays, and the commands of homeless clients. See boundHold.
+	replaySize, redoCount, redoSize int
+
+	hellos     map[int][]byte // by protocol: see noteHello
+	policies   policyBook
+	fresh      freshness
+	standbys   []failover.Reader // what is left to read from without a primary
+	staleReads uint64            // that were given
+	staleAt    time.Duration     // when the newest was, and how old its data
+	staleAge   time.Duration
+	notes      atomic.Pointer[[]string] // see Proxy.Troubles
+
+	ids    uint64 // of clients
+	splits int    // clients of the split endpoint
+	orders uint64 // numbers requests in the order in which they were first sent
 
 	opened    uint64 // counts connections to redis-servers
 	channel   string // on which batches publish their numbers
@@ -135,6 +147,10 @@ type word struct {
 // counts are added to the metrics once a turn.
 type counts struct {
 	requests, replies, held, replayed, unknown, leaked, timedOut, rounds, resolved, replicaReads, leadReads, reloaded, once uint64
+
+	stale   uint64
+	refused [bounds]uint64       // in place of a primary, by why
+	routes  [routeReasons]uint64 // of reads of the reader and the split endpoint
 }
 
 // scratchSize is what one read may take: a full socket buffer of small requests.
@@ -152,7 +168,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 		lanes: map[laneKey]*backend{}, channel: newChannel(), line: make([]byte, 0, 128),
 		witnesses: map[cluster.NodeID]*witness{}, slow: map[*client]struct{}{}, said: map[string]time.Duration{},
 		greeted: map[net.Conn]struct{}{}, cipher: make([]byte, cipherSize),
-		throttle: newThrottle(opts.LoginFailures, opts.LoginWithin),
+		throttle: newThrottle(opts.LoginFailures, opts.LoginWithin), policies: newPolicyBook(opts.Policies, opts.Hold), fresh: newFreshness(), hellos: map[int][]byte{},
 	}
 	ring, err := opts.keys()
 	if err != nil {
@@ -170,6 +186,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	l.scripts.init(maphash.MakeSeed())
 	l.big = bigKeys{seed: maphash.MakeSeed(), keys: map[uint64]struct{}{}}
 	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
+	l.tracker.every = askEvery(&opts)
 	return l, nil
 }
 
@@ -310,6 +327,7 @@ func (l *loop) listenToAgents() {
 		old, _ := l.gate.Node(w.status.Node)
 		l.gate.Learn(w.at, w.status)
 		l.heard[w.status.Node] = w.at
+		l.fresh.learned(w.at, w.status)
 		l.secured = l.secured || w.status.Access.User != ""
 		moved = moved || old.Access != w.status.Access || old.Leads != w.status.Leads || old.Addr != w.status.Addr
 	}
@@ -328,6 +346,7 @@ func (l *loop) refresh() {
 		l.acking = until
 	}
 	l.demand, l.reads = l.gate.Demand(), l.gate.Readers(l.now)
+	l.standbys, l.policies.scan = l.gate.Standbys(l.now), true
 	if l.writer.Hold != "" && before.Hold == "" {
 		l.scarce = l.now
 		l.log.Warn("writes are held", "reason", l.writer.Hold, "epoch", l.writer.Epoch)
@@ -401,8 +420,7 @@ func (l *loop) report() {
 		l.gaugesAt = l.now + gaugeEvery
 		m.clients.Set(float64(len(l.clients)))
 		m.backends.Set(float64(l.backends))
-		m.holding.Set(float64(l.held.n + len(l.replays)))
-		m.heldBytes.Set(float64(l.heldSize))
+		l.reportHold()
 		m.scripts.Set(float64(l.scripts.order.Len()))
 		m.scriptBytes.Set(float64(l.scripts.bytes))
 		m.epoch.Set(float64(l.writer.Epoch))
@@ -413,6 +431,7 @@ func (l *loop) report() {
 	if n.requests == 0 && n.replies == 0 && n.held == 0 && n.timedOut == 0 && n.rounds == 0 {
 		return
 	}
+	l.reportReads()
 	m.requests.Add(float64(n.requests))
 	m.replies.Add(float64(n.replies))
 	m.held.Add(float64(n.held))

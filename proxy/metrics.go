@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -26,13 +28,19 @@ type metrics struct {
 	scripts, scriptBytes prometheus.Gauge
 	cut                  *prometheus.CounterVec
 	output, memory       prometheus.Gauge
+	stale                prometheus.Counter
+	staleness            prometheus.Histogram
+	replicaAge           *prometheus.GaugeVec
+	refused, routes      *prometheus.CounterVec
+	oldest               prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer, group string) *metrics {
+func newMetrics(o *Options) *metrics {
+	reg := o.Metrics
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
-	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"group": group}, reg))
+	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"group": o.Group}, reg))
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "understudy_proxy_" + name, Help: help})
 	}
@@ -73,8 +81,97 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		holdSeconds: f.NewHistogram(prometheus.HistogramOpts{Name: "understudy_proxy_hold_seconds",
 			Help: "How long held requests waited.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 	}
+	m.addReads(f, counter)
+	m.addHold(f, gauge)
+	m.addLimits(o, f)
 	for _, why := range []error{errOutputHard, errOutputSoft, errMemory, errInput, errHalf} {
 		m.cut.WithLabelValues(why.Error()) // so that a rate over the first one is seen
 	}
 	return m
+}
+
+// addReads adds what tells where reads went, and how old what they were given is.
+func (m *metrics) addReads(f promauto.Factory, counter func(name, help string) prometheus.Counter) {
+	m.stale = counter("stale_reads_total", "Reads that a replica answered because there was no primary, by the policy stale.")
+	m.staleness = f.NewHistogram(prometheus.HistogramOpts{Name: "understudy_proxy_stale_read_age_seconds",
+		Help: "How old the data of stale reads was at most when they were given.", Buckets: prometheus.ExponentialBuckets(0.016, 2, 14)})
+	m.replicaAge = f.NewGaugeVec(prometheus.GaugeOpts{Name: "understudy_proxy_replica_age_seconds",
+		Help: "How old a replica's data is at most, as far as this proxy can prove."}, []string{"node"})
+	m.routes = f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_proxy_read_routes_total",
+		Help: "Reads of the reader and split endpoints, and stale reads, by where they went and why."}, []string{"to", "reason"})
+	for _, l := range routeLabels {
+		m.routes.WithLabelValues(l[0], l[1])
+	}
+}
+
+// addHold adds what tells how far holds are from their bounds.
+func (m *metrics) addHold(f promauto.Factory, gauge func(name, help string) prometheus.Gauge) {
+	m.oldest = gauge("oldest_held_seconds", "How long the request has waited that has waited longest for a primary; 0: none waits.")
+	m.refused = f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_proxy_refused_requests_total",
+		Help: "Requests that got an error in place of a primary, by the bound of holding that they had come to."}, []string{"bound"})
+	for _, l := range boundLabels {
+		m.refused.WithLabelValues(l)
+	}
+}
+
+// addLimits shows the bounds that are set, for rules that compare with them.
+func (m *metrics) addLimits(o *Options, f promauto.Factory) {
+	limit := f.NewGaugeVec(prometheus.GaugeOpts{Name: "understudy_proxy_hold_limit",
+		Help: "The bounds of holding that are set: of time in seconds, of requests, of bytes."}, []string{"bound"})
+	limit.WithLabelValues(boundLabels[boundTime]).Set(o.Hold.Seconds())
+	limit.WithLabelValues(boundLabels[boundRequests]).Set(float64(o.HoldRequests))
+	limit.WithLabelValues(boundLabels[boundBytes]).Set(float64(o.HoldBytes))
+}
+
+// reportHold sets the gauges of what waits for a primary.
+func (l *loop) reportHold() {
+	m := l.metrics
+	m.holding.Set(float64(l.held.n + len(l.replays) + l.redoCount))
+	m.heldBytes.Set(float64(l.heldSize + l.replaySize + l.redoSize))
+	m.oldest.Set(l.oldestHeld().Seconds())
+	if notes := l.troubles(); len(notes) > 0 || l.notes.Load() != nil {
+		l.notes.Store(&notes)
+	}
+	for node, p := range l.fresh.proofs {
+		m.replicaAge.WithLabelValues(string(node)).Set((l.now - p.asOf).Seconds())
+		l.fresh.shown[node] = true
+	}
+	for node := range l.fresh.shown {
+		if _, known := l.asOf(node); !known {
+			m.replicaAge.DeleteLabelValues(string(node))
+			delete(l.fresh.shown, node)
+		}
+	}
+}
+
+// oldestHeld is how long the request has waited that waits longest for a primary; 0: none waits.
+func (l *loop) oldestHeld() (d time.Duration) {
+	if l.held.n > 0 {
+		d = l.now - l.held.at(0).heldAt
+	}
+	for _, r := range l.replays {
+		d = max(d, l.now-r.heldAt)
+	}
+	for _, c := range l.homeless {
+		for _, r := range c.redo {
+			d = max(d, l.now-r.heldAt)
+		}
+	}
+	return d
+}
+
+// reportReads adds the turn's counts of reads, and of what got an error.
+func (l *loop) reportReads() {
+	m, n := l.metrics, &l.count
+	m.stale.Add(float64(n.stale))
+	for i, c := range n.routes {
+		if c > 0 {
+			m.routes.WithLabelValues(routeLabels[i][0], routeLabels[i][1]).Add(float64(c))
+		}
+	}
+	for i, c := range n.refused {
+		if c > 0 {
+			m.refused.WithLabelValues(boundLabels[i]).Add(float64(c))
+		}
+	}
 }

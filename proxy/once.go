@@ -51,6 +51,7 @@ func (l *loop) once(r *request, args [][]byte) {
 		r.info.Class != command.Shared || r.info.Flags&command.NoScript != 0 || !l.wantsOnce(r.info, args) {
 		return
 	}
+	l.policyOf(r) // while the command still stands in the frame
 	db := r.c.db
 	l.markers++
 	r.marker = strconv.AppendUint(append([]byte(l.channel), ":once:"...), l.markers, 10)

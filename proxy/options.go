@@ -49,6 +49,20 @@ type Options struct {
 	// with a marker so that it does not. See DESIGN.md for what that costs and what it does not cover.
 	Once []string
 
+	// Policies say what a class of data does while it cannot be served; without one it is held.
+	Policies []Policy
+	// MaxStaleness bounds how old the data of a replica may be that answers on the reader and the split
+	// endpoint, also by writes through other proxies: past it another replica is read, or the primary. It
+	// costs the primary a question four times in that time, and at least every second. 0: it is not bounded,
+	// and not asked for.
+	MaxStaleness time.Duration
+	// MaxLagBytes bounds how far such a replica may be behind the primary's log, by its agent's word, which
+	// is as old as the agents' pause between two words; 0: it is not bounded.
+	MaxLagBytes int64
+	// Troubles name what else is wrong with the group, for UNDERSTUDY STATUS: the store is away. It is
+	// called from the loop and must not block; nil: nothing is known.
+	Troubles func() []string
+
 	// Hold bounds how long a request waits for a primary. The default of 5 s is several times the
 	// longest failover of the fast profile, and shorter than most clients' patience.
 	Hold time.Duration
@@ -82,6 +96,8 @@ type Options struct {
 
 // What New takes where Options say nothing.
 const (
+	DefaultHoldRequests  = 100_000
+	DefaultHoldBytes     = 256 << 20
 	DefaultMaxClients    = 10_000
 	DefaultOutputLimit   = 256 << 20
 	DefaultOutputSoft    = 64 << 20
@@ -129,10 +145,13 @@ func (o *Options) complete() error {
 		o.Hold = 5 * time.Second
 	}
 	if o.HoldRequests == 0 {
-		o.HoldRequests = 100_000
+		o.HoldRequests = DefaultHoldRequests
 	}
 	if o.HoldBytes == 0 {
-		o.HoldBytes = 256 << 20
+		o.HoldBytes = DefaultHoldBytes
+	}
+	if err := o.checkReads(); err != nil {
+		return err
 	}
 	if o.MaxClients == 0 {
 		o.MaxClients = DefaultMaxClients
@@ -154,6 +173,22 @@ func (o *Options) complete() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// checkReads checks what bounds the age of what is read, and the policies.
+func (o *Options) checkReads() error {
+	if err := CheckPolicies(o.Policies, o.Hold); err != nil {
+		return fmt.Errorf("proxy: Policies: %w", err)
+	}
+	if o.MaxStaleness != 0 {
+		if err := CheckStaleness(o.MaxStaleness); err != nil {
+			return fmt.Errorf("proxy: MaxStaleness: %w", err)
+		}
+	}
+	if o.MaxLagBytes < 0 {
+		return fmt.Errorf("proxy: MaxLagBytes %d: is below zero", o.MaxLagBytes)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func New(opts Options) (*Proxy, error) {
 		return nil, err
 	}
 	opts.Logger = opts.Logger.With("component", "proxy")
-	l, err := newLoop(opts, newMetrics(opts.Metrics, opts.Group))
+	l, err := newLoop(opts, newMetrics(&opts))
 	if err != nil {
 		return nil, err
 	}

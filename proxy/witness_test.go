@@ -11,7 +11,7 @@ import (
 // A machine that is short of time answers the witness's PING after the doubts were given up. The
 // late answer took as many doubts as it was asked for, from a queue that had none.
 func TestLateWordOfWitnessSettlesOnlyWhatItWasAskedFor(t *testing.T) {
-	l, err := newLoop(Options{Hold: time.Second, HoldRequests: 10, HoldBytes: 1 << 20, OutputLimit: 1 << 20, Logger: slog.New(slog.DiscardHandler), Clock: func() time.Duration { return 0 }}, newMetrics(nil, "g"))
+	l, err := newLoop(Options{Hold: time.Second, HoldRequests: 10, HoldBytes: 1 << 20, OutputLimit: 1 << 20, Logger: slog.New(slog.DiscardHandler), Clock: func() time.Duration { return 0 }}, newMetrics(&Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ type config struct {
 	HTTPAddr      string        `yaml:"http-addr"`
 	AllowRemote   bool          `yaml:"allow-remote"`
 	Hold          time.Duration `yaml:"hold"`
+	Waits         waits         `yaml:",inline"`
 	Reads         string        `yaml:"reads"`
 	Doors         doors         `yaml:",inline"`
 	RedisServer   string        `yaml:"redis-server"`
@@ -54,7 +55,7 @@ func defaultConfig() config {
 		Data: defaultData, Group: "main", Nodes: 3, Zones: list{"us-east-1a", "us-east-1b", "us-east-1c"},
 		Durability: string(cluster.DurabilitySync), Profile: "fast", OnLostQuorum: string(cluster.LostQuorumShrink),
 		PrimaryAddr: "127.0.0.1:7379", ReaderAddr: "127.0.0.1:7380", SplitAddr: "127.0.0.1:7381", HTTPAddr: "127.0.0.1:7390",
-		Hold: 5 * time.Second, Reads: string(proxy.ReadsPermit), Doors: doors(defaultEntrance()), LogFormat: "text",
+		Hold: 5 * time.Second, Waits: defaultWaits(), Reads: string(proxy.ReadsPermit), Doors: doors(defaultEntrance()), LogFormat: "text",
 	}
 }
 
@@ -78,6 +79,7 @@ func (c *config) flags() *pflag.FlagSet {
 	fs.StringVar(&c.HTTPAddr, "http-addr", c.HTTPAddr, "where /healthz, /metrics and /api are served")
 	fs.BoolVar(&c.AllowRemote, "allow-remote", c.AllowRemote, "listen on other addresses than the loopback, without TLS or a password")
 	fs.DurationVar(&c.Hold, "hold", c.Hold, "how long a request waits for a primary before it gets a retryable error")
+	c.Waits.flags(fs)
 	fs.StringVar(&c.Reads, "reads", c.Reads, "reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies")
 	c.Doors.flags(fs)
 	fs.StringVar(&c.RedisServer, "redis-server", c.RedisServer, "path of redis-server or valkey-server, 7.0 or newer; empty: found in PATH")
@@ -197,6 +199,9 @@ func (c *config) validate() error {
 		return err
 	}
 	if err := c.validateReturn(); err != nil {
+		return err
+	}
+	if err := c.Waits.validate(flagName, c.Hold); err != nil {
 		return err
 	}
 	if err := c.Doors.entrance().validate(flagName, c.AllowRemote); err != nil {

@@ -33,6 +33,7 @@ func (g *local) openEntry(group string, at cluster.Endpoints) (f entry, err erro
 		Group: group, Primary: at.Primary, Reader: at.Reader, Split: at.Split,
 		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), Clock: g.clock, Logger: g.log, Metrics: registry,
 	}
+	g.config.Waits.apply(&o)
 	if group == g.config.Group {
 		err = g.config.Doors.entrance().apply(&o, g.log)
 	}

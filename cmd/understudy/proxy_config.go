@@ -14,26 +14,31 @@ import (
 
 // proxyConfig is what `understudy proxy` runs with: the endpoints of one group, wherever clients are.
 type proxyConfig struct {
-	Group       string          `yaml:"group" help:"name of the replication group"`
-	Zone        string          `yaml:"zone" help:"failure domain of this machine: replicas of it are read first; empty: no preference"`
-	Listen      listenConfig    `yaml:"listen" help:"where clients reach the endpoints, HOST:PORT; empty: not served; port 0: any free one"`
-	AllowRemote bool            `yaml:"allow_remote" help:"listen on other addresses than the loopback, without TLS or a password for clients"`
-	Store       endpointConfig  `yaml:"store" help:"the group's store: HOST:PORT of each member, or URLs of an external etcd"`
-	TLS         tlsConfig       `yaml:"tls" help:"files of this proxy's certificate, shown to the agents and the store: see understudy certs"`
-	Insecure    bool            `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
-	Hold        time.Duration   `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
-	Reads       string          `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
-	Clients     entrance        `yaml:"clients" help:"how clients enter, and what one may take: TLS addresses and files, password_file and users_file, proxy_protocol networks, limits in bytes, tap"`
-	NodeTLS     bool            `yaml:"node_tls" help:"speak TLS with the nodes' redis-servers, with the files of tls, whatever the store says of them; false: where the store says so"`
-	Once        []string        `yaml:"once,omitempty" help:"prefixes of keys: a write that must not run twice, and all of whose keys have one, runs exactly once; it costs a script and a marker in the data"`
-	Allow       []string        `yaml:"allow,omitempty" help:"commands that would be refused and are carried all the same: CLIENT PAUSE, CONFIG SET maxclients"`
-	LogFormat   string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
-	RunDir      string          `yaml:"run_dir,omitempty" help:"directory of the socket over which a new process takes over with --take-over; empty: the service manager's, or this user's"`
-	Drain       time.Duration   `yaml:"drain" help:"how long transactions, subscriptions and blocked clients may go on then, before they are cut"`
-	Upstream    *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
-	Observe     bool            `yaml:"observe,omitempty" help:"forward and report without changing anything: no holds, nothing is sent again; metrics say what a hold would have hidden"`
-	Topology    string          `yaml:"topology_file,omitempty" help:"file that keeps where the group's agents are, for a start while the store is away; empty: in the service manager's state directory, if there is one"`
-	Groups      servedGroups    `yaml:"groups,omitempty" help:"several groups behind this process, by port: each has a name, its addresses, and what differs from the rest of this file"`
+	Group        string          `yaml:"group" help:"name of the replication group"`
+	Zone         string          `yaml:"zone" help:"failure domain of this machine: replicas of it are read first; empty: no preference"`
+	Listen       listenConfig    `yaml:"listen" help:"where clients reach the endpoints, HOST:PORT; empty: not served; port 0: any free one"`
+	AllowRemote  bool            `yaml:"allow_remote" help:"listen on other addresses than the loopback, without TLS or a password for clients"`
+	Store        endpointConfig  `yaml:"store" help:"the group's store: HOST:PORT of each member, or URLs of an external etcd"`
+	TLS          tlsConfig       `yaml:"tls" help:"files of this proxy's certificate, shown to the agents and the store: see understudy certs"`
+	Insecure     bool            `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
+	Hold         time.Duration   `yaml:"hold" help:"how long a request waits for a primary before it gets a retryable error"`
+	HoldRequests int             `yaml:"hold_requests,omitempty" help:"most requests that are held, 100000 by default; past it the oldest gets a retryable error"`
+	HoldBytes    int             `yaml:"hold_bytes,omitempty" help:"bytes of them, 256 MiB by default; past it the oldest gets a retryable error"`
+	Policies     policyList      `yaml:"policies,omitempty" help:"what requests do while they cannot be served, by prefix of their keys: hold, fail, or stale with max_staleness; the longest prefix counts"`
+	MaxStaleness time.Duration   `yaml:"max_staleness,omitempty" help:"how old the data of a replica may be that answers on the reader and the split endpoint; 0s: not bounded"`
+	MaxLagBytes  int64           `yaml:"max_lag_bytes,omitempty" help:"how many bytes behind such a replica may be; 0: not bounded"`
+	Reads        string          `yaml:"reads" help:"reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies"`
+	Clients      entrance        `yaml:"clients" help:"how clients enter, and what one may take: TLS addresses and files, password_file and users_file, proxy_protocol networks, limits in bytes, tap"`
+	NodeTLS      bool            `yaml:"node_tls" help:"speak TLS with the nodes' redis-servers, with the files of tls, whatever the store says of them; false: where the store says so"`
+	Once         []string        `yaml:"once,omitempty" help:"prefixes of keys: a write that must not run twice, and all of whose keys have one, runs exactly once; it costs a script and a marker in the data"`
+	Allow        []string        `yaml:"allow,omitempty" help:"commands that would be refused and are carried all the same: CLIENT PAUSE, CONFIG SET maxclients"`
+	LogFormat    string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
+	RunDir       string          `yaml:"run_dir,omitempty" help:"directory of the socket over which a new process takes over with --take-over; empty: the service manager's, or this user's"`
+	Drain        time.Duration   `yaml:"drain" help:"how long transactions, subscriptions and blocked clients may go on then, before they are cut"`
+	Upstream     *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
+	Observe      bool            `yaml:"observe,omitempty" help:"forward and report without changing anything: no holds, nothing is sent again; metrics say what a hold would have hidden"`
+	Topology     string          `yaml:"topology_file,omitempty" help:"file that keeps where the group's agents are, for a start while the store is away; empty: in the service manager's state directory, if there is one"`
+	Groups       servedGroups    `yaml:"groups,omitempty" help:"several groups behind this process, by port: each has a name, its addresses, and what differs from the rest of this file"`
 }
 
 // listenConfig are the addresses of the endpoints.
@@ -138,13 +143,8 @@ func (c *proxyConfig) validate() error {
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log_format %q: not one of text, json", c.LogFormat)
 	}
-	for _, prefix := range c.Once {
-		if prefix == "" {
-			return errors.New("once: an empty prefix would be every key's; name the prefixes")
-		}
-	}
-	if err := proxy.CheckAllowed(c.Allow); err != nil {
-		return fmt.Errorf("allow: %w", err)
+	if err := c.waits().validate(func(key string) string { return key }, c.Hold); err != nil {
+		return err
 	}
 	if err := c.validateListen(); err != nil {
 		return err
