@@ -55,6 +55,7 @@ type client struct {
 
 	lane, replicaLane *backend
 	replica           cluster.NodeID // the replica that this client reads from
+	readAt            time.Duration  // when it last did
 
 	up *upload // the command that is passed on as it arrives; nil: none
 

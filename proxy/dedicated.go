@@ -194,8 +194,8 @@ func (b *backend) raw(frame []byte) {
 func (l *loop) openDedicated(c *client) bool {
 	node := l.writer.Node
 	if c.kind == reader {
-		n, ok := l.replicaFor(c, nil)
-		if !ok {
+		n, _ := l.replicaFor(c, nil)
+		if n == "" {
 			if !l.mayWrite() {
 				return false
 			}
@@ -283,6 +283,9 @@ func (l *loop) await(c *client, r *request) {
 		l.count.held++
 	}
 	c.redo = append(c.redo, r)
+	l.redoCount++
+	l.redoSize += len(r.frame)
+	l.boundHold()
 	l.goHome(c)
 }
 
@@ -541,13 +544,16 @@ func (l *loop) rewriteLastIDs(r *request) {
 // expireHomeless answers commands of dedicated sessions that waited too long. A transaction of which a command
 // is given up is given up whole: sent without it, or behind the errors that its commands got, it would run.
 func (l *loop) expireHomeless(since time.Duration) {
+	l.redoCount, l.redoSize = 0, 0
 	for _, c := range l.homeless {
 		kept := c.redo[:0]
 		for _, r := range c.redo {
-			due := r.heldAt + l.opts.Hold
+			due := r.heldAt + l.holdOf(r)
 			if broken := c.tx.broken && r.tx != txNone; l.now < due && !broken {
 				l.wakeAt(due)
 				kept = append(kept, r)
+				l.redoCount++
+				l.redoSize += len(r.frame)
 				continue
 			}
 			switch r.tx {
@@ -558,7 +564,7 @@ func (l *loop) expireHomeless(since time.Duration) {
 			case txEnd:
 				c.endTx()
 			}
-			l.giveUp(r, l.whyHeld(r, since))
+			l.expiredAlone(r, since)
 		}
 		clear(c.redo[len(kept):])
 		c.redo = kept

@@ -21,6 +21,8 @@ type request struct {
 	idem    bool // may be sent twice
 	block   bool // may wait on the server
 	reader  bool // was sent to a replica
+	stale   bool // and that because there is no primary: see sendStale
+	judged  bool // policy is known
 	ded     bool // goes over its client's own connection
 	keeps   int  // bytes of frame that count in loop.kept
 	up      bool // its end has not arrived: see upload
@@ -61,7 +63,10 @@ type request struct {
 
 	epoch   cluster.Epoch // under which it was sent
 	replid  string
-	offset  int64 // where in that log its effects end at the latest; 0: not known
+	offset  int64          // where in that log its effects end at the latest; 0: not known
+	policy  *Policy        // see policyOf; nil: none
+	from    cluster.NodeID // the replica that it was sent to
+	asOf    time.Duration  // which has everything from before; 0: not asked
 	heldAt  time.Duration
 	ackFrom time.Duration // since when its reply waits to be safe
 	arrived time.Duration // blocking commands: when their timeout began

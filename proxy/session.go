@@ -43,6 +43,9 @@ func (l *loop) session(c *client, info *command.Info, args [][]byte, frame []byt
 		l.local(c, l.aboutItself(c, info, args))
 		return true
 	case "auth", "hello", "select":
+		if info.Name == "hello" && l.helloAlone(c, args) {
+			return true
+		}
 		return l.exclusiveEdited(c, info, args, frame, editOf(info))
 	default:
 		return l.ordinary(c, info, args, frame)
@@ -153,7 +156,8 @@ func editOf(info *command.Info) edit {
 }
 
 // ownID gives the answer to HELLO the number by which the client is known here.
-func ownID(_ *loop, c *client, reply []byte) []byte {
+func ownID(l *loop, c *client, reply []byte) []byte {
+	l.noteHello(reply)
 	const field = "$2\r\nid\r\n:"
 	head, tail, ok := bytes.Cut(reply, []byte(field))
 	if !ok {
