@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Query: parameters in a form, NodeGroupsToRetain.NodeGroupToRetain.1=0001, and XML back.
@@ -29,7 +30,7 @@ type param struct {
 func params(form url.Values) (*param, error) {
 	root := &param{}
 	for name, values := range form {
-		if len(values) == 0 || strings.Count(name, ".") > deepest {
+		if len(values) == 0 || strings.Count(name, ".") > deepest || !utf8.ValidString(values[0]) {
 			return nil, errMalformed("The parameter %.100q is not valid", name)
 		}
 		at := root

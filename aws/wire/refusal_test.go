@@ -162,6 +162,8 @@ func TestRefusalsInTheWordsOfAWS(t *testing.T) {
 		{"modelled", query(u, ecVersion+"Action=TestFailover&ReplicationGroupId=g&NodeGroupId=0001"), 404, "ReplicationGroupNotFoundFault", "ReplicationGroup g not found."},
 		{"a code that is not the shape's name", query(u, ecVersion+"Action=TestFailover&ReplicationGroupId=rate&NodeGroupId=0001"), 400, "APICallRateForCustomerExceeded", "at most 15 a day"},
 		{"missing, ElastiCache", query(u, ecVersion+"Action=TestFailover&NodeGroupId=0001"), 400, "InvalidParameterValue", "The parameter ReplicationGroupId must be provided and must not be null."},
+		{"blank", query(u, ecVersion+"Action=TestFailover&ReplicationGroupId=&NodeGroupId=0001"), 400, "InvalidParameterValue", "The parameter ReplicationGroupId must be provided and must not be blank."},
+		{"not UTF-8", query(u, ecVersion+"Action=TestFailover&ReplicationGroupId=%ff&NodeGroupId=0001"), 400, "MalformedInput", `The parameter "ReplicationGroupId" is not valid`},
 		{"out of bounds", query(u, ecVersion+"Action=TestFailover&ReplicationGroupId=g&NodeGroupId=12345"), 400, "ValidationError", "1 validation error detected: Value '12345' at 'nodeGroupId' failed to satisfy constraint: Member must have length less than or equal to 4"},
 		{"two at once", query(u, ecVersion+"Action=TestFailover&ReplicationGroupId=g&NodeGroupId=abcde"), 400, "ValidationError", `2 validation errors detected: Value 'abcde' at 'nodeGroupId' failed to satisfy constraint: Member must have length less than or equal to 4; Value 'abcde' at 'nodeGroupId' failed to satisfy constraint: Member must satisfy regular expression pattern: \d+`},
 		{"enum", query(u, cwVersion+"Action=SetAlarmState&AlarmName=a&StateReason=r&StateValue=INVALID"), 400, "ValidationError", "1 validation error detected: Value 'INVALID' at 'stateValue' failed to satisfy constraint: Member must satisfy enum value set: [INSUFFICIENT_DATA, ALARM, OK]"},
@@ -237,6 +239,25 @@ func TestTypedErrorsReachTheSDK(t *testing.T) {
 	_, err = ec.TestFailover(t.Context(), &elasticache.TestFailoverInput{ReplicationGroupId: aws.String("g"), NodeGroupId: aws.String("0001")})
 	if e := (*types.ReplicationGroupNotFoundFault)(nil); !errors.As(err, &e) {
 		t.Error(err)
+	}
+}
+
+// The SDK compresses what is longer than 10 KiB, and signs the compressed body.
+func TestTheSDKsCompressedRequests(t *testing.T) {
+	e := newEcho(t, false)
+	var data []cwtypes.MetricDatum
+	for range 300 {
+		data = append(data, cwtypes.MetricDatum{MetricName: aws.String(strings.Repeat("m", 200)), Value: aws.Float64(1)})
+	}
+	cw := goClients(e.URL)["monitoring"].Interface().(*cloudwatch.Client)
+	if _, err := cw.PutMetricData(t.Context(), &cloudwatch.PutMetricDataInput{Namespace: aws.String("n"), MetricData: data}); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.given["monitoring PutMetricData"].(*cloudwatch.PutMetricDataInput); len(got.MetricData) != 300 {
+		t.Errorf("%d of 300 arrived", len(got.MetricData))
+	}
+	if e.compressed.Load() != 1 {
+		t.Error("the request was not compressed")
 	}
 }
 

@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +41,8 @@ type echo struct {
 	*httptest.Server
 	services []*Service
 	served   []Served
+	// compressed counts the requests that came as gzip.
+	compressed atomic.Int32
 
 	mu    sync.Mutex
 	given map[string]any // by service and operation: a pointer to a struct
@@ -80,7 +84,12 @@ func newEcho(t testing.TB, required bool) *echo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.Server = httptest.NewServer(server)
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Content-Encoding") == "gzip" {
+			e.compressed.Add(1)
+		}
+		server.ServeHTTP(w, r)
+	}))
 	t.Cleanup(e.Close)
 	return e
 }

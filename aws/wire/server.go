@@ -54,6 +54,9 @@ type Server struct {
 // longestBody bounds a request, also when inflated: AWS takes 1 MB of PutMetricData, its longest.
 const longestBody = 1 << 20
 
+// drained is how much of a longer body is read and thrown away before it is refused.
+const drained = 8 << 20
+
 // bodyWithin bounds how long a body may take to arrive.
 const bodyWithin = 30 * time.Second
 
@@ -181,14 +184,16 @@ func (q *request) readBody(w http.ResponseWriter) error {
 	// A body that trickles in must not hold the connection; what follows may take its time again.
 	deadline := http.NewResponseController(w)
 	_ = deadline.SetReadDeadline(time.Now().Add(bodyWithin))
-	body, err := io.ReadAll(http.MaxBytesReader(w, q.http.Body, longestBody))
-	_ = deadline.SetReadDeadline(time.Time{})
-	var long *http.MaxBytesError
-	if errors.As(err, &long) {
-		return errTooLarge(long.Limit)
+	body, err := io.ReadAll(io.LimitReader(q.http.Body, longestBody+1))
+	if len(body) > longestBody { // a client that is still sending would not see the answer
+		_, _ = io.CopyN(io.Discard, q.http.Body, drained)
+		err = errTooLarge(longestBody)
+	} else if err != nil {
+		err = errMalformed("The request's body did not arrive whole")
 	}
+	_ = deadline.SetReadDeadline(time.Time{})
 	if err != nil {
-		return errMalformed("The request's body did not arrive whole")
+		return err
 	}
 	q.body, q.arrived = body, time.Now()
 	q.text, err = inflate(q.http.Header.Get("Content-Encoding"), body, longestBody)

@@ -64,6 +64,10 @@ func (v *validator) check(s *Shape, tree any, path string) {
 			if tree[name] == nil {
 				v.lacks(join(path, lower(name)), name)
 			}
+			if tree[name] == "" && v.model.Signing == serviceElastiCache && v.missing == nil {
+				v.missing = Refuse("InvalidParameterValue", "The parameter %s must be provided and must not be blank.", name)
+				v.missing.Shape = "InvalidParameterValueException"
+			}
 		}
 		for _, m := range s.Members {
 			if value := tree[m.Name]; value != nil {
