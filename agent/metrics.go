@@ -27,10 +27,10 @@ func newMetrics(reg prometheus.Registerer, group string, node cluster.NodeID) *m
 		return f.NewGauge(prometheus.GaugeOpts{Name: "understudy_agent_" + name, Help: help})
 	}
 	return &metrics{
-		epoch:  gauge("epoch", "The highest epoch that the node has seen."),
-		leads:  gauge("leads", "1 while the node is the primary and holds a permit."),
-		permit: gauge("permit_seconds", "How long the node may still accept writes without a renewal."),
-		offset: gauge("offset_bytes", "The node's replication offset."),
+		epoch:    gauge("epoch", "The highest epoch that the node has seen."),
+		leads:    gauge("leads", "1 while the node is the primary and holds a permit."),
+		permit:   gauge("permit_seconds", "How long the node may still accept writes without a renewal."),
+		offset:   gauge("offset_bytes", "The node's replication offset."),
 		settings: gauge("settings_version", "The newest version of the users and parameters set at a primary that the node knows; 0: none were."),
 		spreads: f.NewCounter(prometheus.CounterOpts{Name: "understudy_agent_settings_spread_total",
 			Help: "How often users or parameters that had changed at the node while it led were put into the store for the others."}),
