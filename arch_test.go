@@ -114,6 +114,9 @@ func parse() ([]source, error) {
 		if d.IsDir() && p != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "bin" || d.Name() == "understudy-data") {
 			return fs.SkipDir
 		}
+		if _, err := os.Stat(filepath.Join(p, "go.mod")); d.IsDir() && p != "." && err == nil {
+			return fs.SkipDir // a module of its own: its dependencies are not ours
+		}
 		if d.IsDir() || !strings.HasSuffix(p, ".go") {
 			return nil
 		}

@@ -25,16 +25,17 @@ var clientSuites = flag.Bool("suites", false, "run the test suites of client lib
 // suite is a library's test suite.
 type suite struct {
 	name    string
-	command func(port string) *exec.Cmd
-	passed  *regexp.Regexp // a test that passed
-	failed  *regexp.Regexp // one that did not, its name in the first group
-	whole   *regexp.Regexp // says that the suite has come to its end
+	command func(port, only string) *exec.Cmd // only: a test's name, "" all
+	passed  *regexp.Regexp                    // a test that passed
+	failed  *regexp.Regexp                    // one that did not, its name in the first group
+	whole   *regexp.Regexp                    // says that the suite has come to its end
 }
 
 // outcome is what a suite said.
 type outcome struct {
 	passed int
 	failed []string // sorted, each once
+	again  []string // failed at first, and passed alone
 	took   time.Duration
 	output string
 	broken error // it has not come to its end
@@ -49,8 +50,8 @@ func TestClientSuites(t *testing.T) {
 	fmt.Fprint(page, "| suite | direct: passed, failed | through the proxy: passed, failed | what fails |\n|---|---|---|---|\n")
 	for _, s := range []suite{phpredisSuite(t), asynqSuite(t)} {
 		t.Run(s.name, func(t *testing.T) {
-			through, direct := s.both(t)
-			fmt.Fprintf(page, "| %s | %d, %d | %d, %d | %s |\n", s.name, direct.passed, len(direct.failed), through.passed, len(through.failed), difference(direct, through))
+			direct, through := s.both(t)
+			fmt.Fprintf(page, "| %s | %d, %d | %d, %d | %s |\n", s.name, direct.passed, len(direct.failed), through.passed, len(through.failed), difference(direct, through)+retold(direct, through))
 			t.Logf("direct: %d passed in %v, failed: %v; through the proxy: %d passed in %v, failed: %v", direct.passed, direct.took, direct.failed, through.passed, through.took, through.failed)
 			if err := errors.Join(direct.broken, through.broken); err != nil {
 				t.Errorf("it has not come to its end: %v\n%s\n%s", err, tail(direct.output, 2000), tail(through.output, 2000))
@@ -89,8 +90,19 @@ func difference(direct, through outcome) string {
 	return text
 }
 
-// both runs the suite on both at a time: they mostly wait.
-func (s suite) both(t *testing.T) (through, direct outcome) {
+// retold names what passed when it was run again.
+func retold(direct, through outcome) string {
+	all := slices.Concat(direct.again, through.again)
+	if len(all) == 0 {
+		return ""
+	}
+	slices.Sort(all)
+	return "; passed when run alone: " + strings.Join(slices.Compact(all), ", ")
+}
+
+// both runs the suite on both at a time: they mostly wait. What failed on one of them only is run again there,
+// alone: the suites measure times to a fraction of a second, and a busy machine fails them on either.
+func (s suite) both(t *testing.T) (direct, through outcome) {
 	plain := startForeign(t, unusedPorts(t, 1)[0])
 	must(t, plain.direct.SlaveOf(t.Context(), "NO", "ONE").Err())
 	// The suites write values of 512 MiB, on which redis-server stalls for longer than the fast profile takes for
@@ -98,23 +110,45 @@ func (s suite) both(t *testing.T) (through, direct outcome) {
 	g := StartGroup(t, "--profile", "wide", "--hold", "30s")
 	g.WaitAvailable()
 	var both sync.WaitGroup
-	both.Go(func() { direct = s.run(t, plain.Addr()) })
-	both.Go(func() { through = s.run(t, g.Primary) })
+	both.Go(func() { direct = s.run(t, plain.Addr(), "") })
+	both.Go(func() { through = s.run(t, g.Primary, "") })
 	both.Wait()
-	return through, direct
+	one := slices.Clone(direct.failed)
+	direct.retry(t, s, plain.Addr(), through.failed)
+	through.retry(t, s, g.Primary, one)
+	return direct, through
+}
+
+// attempts is how often a test that failed on one side only is run again.
+const attempts = 3
+
+func (o *outcome) retry(t *testing.T, s suite, addr string, others []string) {
+	for _, name := range slices.Clone(o.failed) {
+		if slices.Contains(others, name) {
+			continue
+		}
+		for range attempts {
+			if alone := s.run(t, addr, name); alone.passed > 0 && len(alone.failed) == 0 {
+				o.passed++
+				o.again = append(o.again, name)
+				o.failed = slices.DeleteFunc(o.failed, func(f string) bool { return f == name })
+				break
+			}
+		}
+	}
 }
 
 // suiteWithin bounds one run of a suite; asynq's takes three and a half minutes, most of it waiting.
 const suiteWithin = 15 * time.Minute
 
-func (s suite) run(t *testing.T, addr string) outcome {
+func (s suite) run(t *testing.T, addr, only string) outcome {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return outcome{broken: err}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), suiteWithin)
 	defer cancel()
-	made := s.command(port)
+	made := s.command(port, only)
 	cmd := exec.CommandContext(ctx, made.Path, made.Args[1:]...)
 	cmd.Dir, cmd.Env = made.Dir, made.Env
 	begin := time.Now()
@@ -143,9 +177,12 @@ func phpredisSuite(t *testing.T) suite {
 	}
 	tests := strings.TrimSpace(string(out))
 	return suite{
-		name: "phpredis (" + strings.Split(tests, string(filepath.Separator))[len(strings.Split(tests, string(filepath.Separator)))-2] + ")",
-		command: func(port string) *exec.Cmd {
+		name: "phpredis (" + filepath.Base(filepath.Dir(tests)) + ")",
+		command: func(port, only string) *exec.Cmd {
 			cmd := exec.Command("php", "TestRedis.php", "--nocolors", "--port", port)
+			if only != "" {
+				cmd.Args = append(cmd.Args, "--test", only)
+			}
 			cmd.Dir = tests
 			// The installed extension, for the processes that the tests start, too.
 			cmd.Env = append(os.Environ(), "TEST_PHP_ARGS= ")
@@ -172,13 +209,14 @@ func asynqSuite(t *testing.T) suite {
 	must(t, os.CopyFS(dir, os.DirFS(at)))
 	return suite{
 		name: "asynq " + version,
-		command: func(port string) *exec.Cmd {
-			cmd := exec.Command("go", "test", "-count=1", "-p", "1", "-v", ".", "./internal/rdb", "-redis_addr", "127.0.0.1:"+port)
+		command: func(port, only string) *exec.Cmd {
+			top, _, _ := strings.Cut(only, "/")
+			cmd := exec.Command("go", "test", "-count=1", "-p", "1", "-v", "-run", "^"+top, ".", "./internal/rdb", "-redis_addr", "127.0.0.1:"+port)
 			cmd.Dir = dir
 			return cmd
 		},
 		passed: regexp.MustCompile(`(?m)^--- PASS: `),
-		failed: regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`),
+		failed: regexp.MustCompile(`(?m)^--- FAIL: (\S+)`),
 		whole:  regexp.MustCompile(`(?m)^(?:ok|FAIL)\s+github.com/hibiken/asynq/internal/rdb\s`),
 	}
 }

@@ -7,8 +7,7 @@ errors=() ops=0 unknown=0 lost=0 doubled=0 longest=0 counted=0 maybe=0 n=0 again
 cli() { redis-cli -h "$CLIENT_HOST" -p "$@"; }
 now() { echo "${EPOCHREALTIME/[.,]/}"; } # µs
 
-start() { coproc KEPT { exec redis-cli -h "$CLIENT_HOST" -p "$CLIENT_PRIMARY_PORT" 2>&1; }; }
-start
+coproc KEPT { exec redis-cli -h "$CLIENT_HOST" -p "$CLIENT_PRIMARY_PORT" 2>&1; }
 # redis-cli ends a subscription whose connection is lost; who wants to go on starts it anew.
 (
 	trap 'kill "$child"; exit' TERM
@@ -22,14 +21,12 @@ start
 listener=$!
 trap 'kill "$listener" "$KEPT_PID"; wait' EXIT
 
-# ask tells the one that lives on. Without a terminal redis-cli ends when its connection is lost: it is started
-# anew and told again.
+# ask tells the one that lives on. redis-cli says when its connection was lost, and opens another one for the
+# next command: it is told again.
 ask() {
 	tell "$*"
 	if [[ $reply == "Error: Server closed the connection" ]]; then
-		wait "$KEPT_PID"
 		again=$((again + 1))
-		start
 		tell "$*"
 	fi
 }
@@ -83,7 +80,7 @@ does "GET at the end" yes "[0-9]*" ask "GET $CLIENT_KEY:count"
 ((reply < counted)) && lost=$((lost + counted - reply))
 ((reply > counted + maybe)) && doubled=$((reply - counted - maybe))
 note= said=
-((again > 0)) && note="the one that lives on was started anew $again times"
+((again > 0)) && note="told again $again times"
 for e in "${errors[@]:0:20}"; do e=${e//[\"\\]/}; said+="${said:+,}\"${e//$'\n'/ }\""; done
 printf '{"version":"%s","ops":%d,"errors":[%s],"failed":%d,"unknown":%d,"lost":%d,"doubled":%d,"longest_ms":%d,"note":"%s"}\n' \
 	"$(redis-cli --version)" "$ops" "$said" "${#errors[@]}" "$unknown" "$lost" "$doubled" $((longest / 1000)) "$note"
