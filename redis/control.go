@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -139,7 +140,12 @@ func (c *Control) batch(ctx context.Context, commands ...[]any) ([]any, error) {
 			first = fmt.Errorf("%v: %w", x[0], known(err))
 		}
 		if c.conn.Err() != nil {
-			break // the connection is dead: nothing more will come
+			// The connection is dead: nothing more will come. Time may have ended it between two replies, of which
+			// the first was fine.
+			if first == nil && i < len(commands)-1 {
+				first = fmt.Errorf("%v: %w", commands[i+1][0], cmp.Or(ctx.Err(), known(c.conn.Err())))
+			}
+			break
 		}
 	}
 	return replies, first
