@@ -55,9 +55,6 @@ type loop struct {
 	count    counts
 	gaugesAt time.Duration
 
-	lingering []*backend // see linger
-	resting   resting
-
 	departure *departure // of the clients to another process; nil: none
 
 	clients    map[*client]struct{}
@@ -133,6 +130,7 @@ type loop struct {
 	keys    keyTable
 	scripts scriptBook
 
+	markerName   string           // begins every marker's key
 	markers      uint64           // counts the markers that were given
 	answeredOnce map[int][][]byte // by database: markers of requests that were answered
 
@@ -168,7 +166,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 		opts: opts, log: opts.Logger, clock: opts.Clock, metrics: m, poll: p, gate: failover.NewGate(),
 		heard: map[cluster.NodeID]time.Duration{},
 		doors: map[int]door{}, scratch: make([]byte, scratchSize), clients: map[*client]struct{}{},
-		lanes: map[laneKey]*backend{}, channel: newChannel(), line: make([]byte, 0, 128),
+		lanes: map[laneKey]*backend{}, channel: newChannel(), markerName: newMarkerName(), line: make([]byte, 0, 128),
 		witnesses: map[cluster.NodeID]*witness{}, slow: map[*client]struct{}{}, said: map[string]time.Duration{},
 		greeted: map[net.Conn]struct{}{}, cipher: make([]byte, cipherSize),
 		throttle: newThrottle(opts.LoginFailures, opts.LoginWithin), policies: newPolicyBook(opts.Policies, opts.Hold), fresh: newFreshness(), hellos: map[int][]byte{},
@@ -190,9 +188,6 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	l.big = bigKeys{seed: maphash.MakeSeed(), keys: map[uint64]struct{}{}}
 	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
 	l.tracker.every = askEvery(&opts)
-	if runtime.GOMAXPROCS(0) > 1 {
-		l.resting.spin = opts.BusyPoll
-	}
 	return l, nil
 }
 
@@ -232,11 +227,10 @@ func (l *loop) run(ctx context.Context) error {
 
 // turn waits for something to happen and deals with all that did.
 func (l *loop) turn() error {
-	events, err := l.arrivals()
+	events, err := l.poll.wait(l.patience())
 	if err != nil {
 		return err
 	}
-	l.resting.took(len(events))
 	l.now = l.clock()
 	l.wake = l.now + time.Second
 	for i := range events {
@@ -260,22 +254,8 @@ func (l *loop) turn() error {
 	return nil
 }
 
-// arrivals returns the descriptors that are ready, and sleeps only when none is.
-func (l *loop) arrivals() ([]unix.EpollEvent, error) {
-	if events, err := l.poll.ready(); len(events) > 0 || err != nil {
-		return events, err
-	}
-	l.endLinger()
-	ms := l.patience()
-	if ms == 0 {
-		return nil, nil
-	}
-	return l.resting.sleep(l.poll, ms)
-}
-
 // settle writes what the turn produced, and lets clients that had to wait go on.
 func (l *loop) settle() {
-	l.boundLinger()
 	for len(l.flushing) > 0 || len(l.resuming) > 0 || len(l.loosened) > 0 {
 		l.endBatches()
 		for i := 0; i < len(l.flushing); i++ {

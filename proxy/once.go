@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/rand"
 	"strconv"
 	"time"
 
@@ -45,6 +46,10 @@ const (
 	onceSpare = time.Minute
 )
 
+// newMarkerName returns what the markers of one proxy begin with. Clients see it in SCAN, so it says nothing of the
+// channel on which the proxy speaks to itself: who knew that could have it believe in writes that are lost.
+func newMarkerName() string { return channelPrefix + "once:" + rand.Text()[:channelRandom] + ":" }
+
 // once gives the request a marker if its keys ask for that.
 func (l *loop) once(r *request, args [][]byte) {
 	if !r.write || r.idem || r.wide || !r.arity || len(args) > onceWords || r.c.multi || r.c.kind == reader ||
@@ -54,7 +59,7 @@ func (l *loop) once(r *request, args [][]byte) {
 	l.policyOf(r) // while the command still stands in the frame
 	db := r.c.db
 	l.markers++
-	r.marker = strconv.AppendUint(append([]byte(l.channel), ":once:"...), l.markers, 10)
+	r.marker = strconv.AppendUint([]byte(l.markerName), l.markers, 10)
 	done := l.answeredOnce[db]
 	n := min(len(done), onceDone)
 	l.scripts.keep([]byte(onceScript))
