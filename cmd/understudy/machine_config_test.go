@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -61,8 +62,8 @@ groups: [{name: main, zones: [a, b], priority: {main-001: 2}}, {name: two, machi
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, b.String())
 	}
-	if got, want := fmt.Sprintf("%+v", again), fmt.Sprintf("%+v", c); got != want {
-		t.Errorf("printed and read again:\n%s\nwant\n%s", got, want)
+	if !reflect.DeepEqual(again, c) {
+		t.Errorf("printed and read again:\n%+v\nwant\n%+v\nprinted:\n%s", again, c, b.String())
 	}
 	for key := range strings.SplitSeq("machine zone data listen port_base http store tls insecure groups slots replace_after", " ") {
 		if !strings.Contains(b.String(), "\n"+key+":") {
