@@ -35,6 +35,9 @@ type backend struct {
 	number    int64          // by which the server knows it; 0: not asked
 	batch     *batch         // open in this turn
 	batchFrom time.Duration  // no batches before
+	lingers   int            // requests that linger; 0: it is in no list of those that do
+	lingerTo  time.Duration  // until when they may
+	lingerAt  uint64         // of stream: what is behind it lingers
 	stream    uint64         // bytes handed to the connection in its whole life
 	inflight  fifo
 	connectBy time.Duration // when the connection must have been made
@@ -337,6 +340,7 @@ func (l *loop) retire(b *backend) {
 	if b.retireAt != 0 || b.closed {
 		return
 	}
+	l.takeBack(b)
 	if b.inflight.n == 0 && b.down == nil {
 		l.drop(&b.conn, errPeerClosed)
 		return

@@ -65,11 +65,16 @@ func (l *loop) put(b *backend, r *request) {
 
 // putAlone hands the request to the connection as it is.
 func (l *loop) putAlone(b *backend, r *request) {
+	from := b.stream
 	l.introduceScript(b, r)
 	b.raw(r.frame)
 	r.after0, r.batch, r.sentAt = b.stream, 0, l.now
 	b.inflight.push(r)
-	l.touch(&b.conn)
+	if r.c.kind == split && r.write {
+		l.linger(b, from)
+	} else {
+		l.touch(&b.conn)
+	}
 }
 
 func (l *loop) beginBatch(b *backend) {

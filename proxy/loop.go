@@ -55,6 +55,9 @@ type loop struct {
 	count    counts
 	gaugesAt time.Duration
 
+	lingering []*backend // see linger
+	resting   resting
+
 	departure *departure // of the clients to another process; nil: none
 
 	clients    map[*client]struct{}
@@ -188,6 +191,9 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 	l.big = bigKeys{seed: maphash.MakeSeed(), keys: map[uint64]struct{}{}}
 	l.commits.l, l.tracker.l, l.bracket.l = l, l, l
 	l.tracker.every = askEvery(&opts)
+	if runtime.GOMAXPROCS(0) > 1 {
+		l.resting.spin = opts.BusyPoll
+	}
 	return l, nil
 }
 
@@ -227,10 +233,11 @@ func (l *loop) run(ctx context.Context) error {
 
 // turn waits for something to happen and deals with all that did.
 func (l *loop) turn() error {
-	events, err := l.poll.wait(l.patience())
+	events, err := l.arrivals()
 	if err != nil {
 		return err
 	}
+	l.resting.took(len(events))
 	l.now = l.clock()
 	l.wake = l.now + time.Second
 	for i := range events {
@@ -254,8 +261,22 @@ func (l *loop) turn() error {
 	return nil
 }
 
+// arrivals returns the descriptors that are ready, and sleeps only when none is.
+func (l *loop) arrivals() ([]unix.EpollEvent, error) {
+	if events, err := l.poll.ready(); len(events) > 0 || err != nil {
+		return events, err
+	}
+	l.endLinger()
+	ms := l.patience()
+	if ms == 0 {
+		return nil, nil
+	}
+	return l.resting.sleep(l.poll, ms)
+}
+
 // settle writes what the turn produced, and lets clients that had to wait go on.
 func (l *loop) settle() {
+	l.boundLinger()
 	for len(l.flushing) > 0 || len(l.resuming) > 0 || len(l.loosened) > 0 {
 		l.endBatches()
 		for i := 0; i < len(l.flushing); i++ {

@@ -85,6 +85,10 @@ type Options struct {
 	// the client with the biggest is cut.
 	ClientMemory int
 
+	// BusyPoll is how long the loop looks for the next request before it sleeps, while a single client keeps it
+	// busy: see resting. 0, and a machine with one processor: it sleeps at once.
+	BusyPoll time.Duration
+
 	// OnDoubt is called, from the loop, when the primary refused what it was sent or a connection to it broke
 	// or could not be made: who tells by Learn may look again. It must not block; nil: nobody looks.
 	OnDoubt func()
@@ -104,6 +108,8 @@ const (
 	DefaultOutputSoftFor = time.Minute
 	DefaultInputLimit    = 1 << 30
 	DefaultClientMemory  = 2 << 30
+	// DefaultBusyPoll is what the commands set: about what it takes to be woken and for redis-server to answer.
+	DefaultBusyPoll = 50 * time.Microsecond
 )
 
 // Reads says what a read on the primary endpoint waits for.

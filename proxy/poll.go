@@ -41,26 +41,25 @@ func (p *poller) change(fd int, events uint32) error {
 	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
-// wait returns the ready descriptors, at the latest after ms milliseconds (-1: no bound). Under load some are
-// ready already: the scheduler is told of a system call only when this thread is about to sleep.
-func (p *poller) wait(ms int) ([]unix.EpollEvent, error) {
-	n, err := p.ready()
-	if n == 0 && err == nil && ms != 0 {
-		n, err = unix.EpollWait(p.ep, p.events, ms)
+// ready returns the descriptors that are ready now. The scheduler is not told: see readNow.
+func (p *poller) ready() ([]unix.EpollEvent, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.ep), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
+	if errno != 0 && errno != unix.EINTR {
+		return nil, fmt.Errorf("epoll: %w", errno)
 	}
+	if errno != 0 {
+		return nil, nil
+	}
+	return p.events[:n], nil
+}
+
+// wait returns the ready descriptors, at the latest after ms milliseconds (-1: no bound).
+func (p *poller) wait(ms int) ([]unix.EpollEvent, error) {
+	n, err := unix.EpollWait(p.ep, p.events, ms)
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	return p.events[:max(n, 0)], nil
-}
-
-// ready is wait that does not wait.
-func (p *poller) ready() (int, error) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.ep), uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }
 
 // readNow and writeNow are read and write on a socket that does not block. The scheduler is not told: there

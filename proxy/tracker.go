@@ -28,8 +28,9 @@ type tracker struct {
 
 const (
 	// trackEvery is the least time between two questions: a key that is written and read at once is
-	// read from the primary, one that is read a little later is not.
-	trackEvery = 2 * time.Millisecond
+	// read from the primary, one that is read a little later is not. Each question costs the primary as much as
+	// some fifty reads, so that it is not asked all the time.
+	trackEvery = 20 * time.Millisecond
 	// trackFor bounds the wait for the slowest replica.
 	trackFor = 20 * time.Millisecond
 )

@@ -31,7 +31,7 @@ func (g *local) openEntry(group string, at cluster.Endpoints) (f entry, err erro
 	registry, forget := g.metrics.Add("proxy " + group)
 	o := proxy.Options{
 		Group: group, Primary: at.Primary, Reader: at.Reader, Split: at.Split,
-		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), Clock: g.clock, Logger: g.log, Metrics: registry,
+		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), BusyPoll: proxy.DefaultBusyPoll, Clock: g.clock, Logger: g.log, Metrics: registry,
 	}
 	g.config.Waits.apply(&o)
 	if group == g.config.Group {

@@ -223,7 +223,7 @@ func (h *house) prepareFront(ctx context.Context, a *app, c proxyConfig, before 
 	}
 	o := proxy.Options{
 		Group: c.Group, Zone: c.Zone, Primary: c.Listen.Primary, Reader: c.Listen.Reader, Split: c.Listen.Split,
-		Hold: c.Hold, Reads: proxy.Reads(c.Reads), Clock: f.clock, Logger: log, Metrics: f.metrics.own,
+		Hold: c.Hold, Reads: proxy.Reads(c.Reads), BusyPoll: c.BusyPoll, Clock: f.clock, Logger: log, Metrics: f.metrics.own,
 	}
 	c.waits().apply(&o)
 	if c.Upstream != nil {

@@ -35,6 +35,7 @@ type proxyConfig struct {
 	LogFormat    string          `yaml:"log_format" help:"format of the log on stderr: text or json"`
 	RunDir       string          `yaml:"run_dir,omitempty" help:"directory of the socket over which a new process takes over with --take-over; empty: the service manager's, or this user's"`
 	Drain        time.Duration   `yaml:"drain" help:"how long transactions, subscriptions and blocked clients may go on then, before they are cut"`
+	BusyPoll     time.Duration   `yaml:"busy_poll" help:"how long the proxy looks for the next request before it sleeps, while a single client keeps it busy; 0s: it sleeps at once"`
 	Upstream     *upstreamConfig `yaml:"upstream,omitempty" help:"instead of a store: a Redis that an operator, Sentinel or ElastiCache fails over"`
 	Observe      bool            `yaml:"observe,omitempty" help:"forward and report without changing anything: no holds, nothing is sent again; metrics say what a hold would have hidden"`
 	Topology     string          `yaml:"topology_file,omitempty" help:"file that keeps where the group's agents are, for a start while the store is away; empty: in the service manager's state directory, if there is one"`
@@ -64,7 +65,7 @@ type endpointConfig struct {
 func defaultProxyConfig() proxyConfig {
 	return proxyConfig{
 		Group: "main", Listen: defaultListen(),
-		Reads: string(proxy.ReadsPermit), Drain: 30 * time.Second, Clients: defaultEntrance(), LogFormat: "text",
+		Reads: string(proxy.ReadsPermit), Drain: 30 * time.Second, BusyPoll: proxy.DefaultBusyPoll, Clients: defaultEntrance(), LogFormat: "text",
 	}
 }
 
@@ -125,6 +126,8 @@ func (c *proxyConfig) completeHold() {
 const (
 	leastHold = 100 * time.Millisecond
 	mostHold  = 5 * time.Minute
+	// mostBusyPoll: who is woken after that long gains nothing by not having slept.
+	mostBusyPoll = time.Millisecond
 )
 
 // validate checks each setting and the relations between them; the error names the key.
@@ -136,6 +139,8 @@ func (c *proxyConfig) validate() error {
 		return fmt.Errorf("zone %q: is no name of a zone", c.Zone)
 	case c.Drain < 0 || c.Drain > time.Hour:
 		return fmt.Errorf("drain %v: must be from 0s to 1h", c.Drain)
+	case c.BusyPoll < 0 || c.BusyPoll > mostBusyPoll:
+		return fmt.Errorf("busy_poll %v: must be from 0s to %v", c.BusyPoll, mostBusyPoll)
 	case c.Hold < leastHold || c.Hold > mostHold:
 		return fmt.Errorf("hold %v: must be from %v to %v", c.Hold, leastHold, mostHold)
 	case c.Reads != string(proxy.ReadsPermit) && c.Reads != string(proxy.ReadsCommitted):

@@ -91,7 +91,7 @@ func (c proxyConfig) with(g servedGroup) *proxyConfig {
 
 // loadGroups reads the entries on top of the rest of the file.
 func (c *proxyConfig) loadGroups(file string) error {
-	top := proxyConfig{Reads: c.Reads, Drain: c.Drain, Clients: defaultEntrance(), LogFormat: c.LogFormat, Listen: listenConfig{HTTP: defaultListen().HTTP}}
+	top := proxyConfig{Reads: c.Reads, Drain: c.Drain, BusyPoll: c.BusyPoll, Clients: defaultEntrance(), LogFormat: c.LogFormat, Listen: listenConfig{HTTP: defaultListen().HTTP}}
 	if err := readSettings(file, &top); err != nil {
 		return err
 	}

@@ -67,6 +67,7 @@ func TestUpstreamsThatMakeNoSenseAreRefused(t *testing.T) {
 		static + someStore:                         "upstream: store is set too",
 		static + "reads: committed\n":              "reads committed: needs a group of Understudy's own",
 		static + "tls: {ca: a, cert: b, key: c}\n": "TLS to its nodes is upstream: {tls: {enabled: true}}",
+		static + "busy_poll: 2ms\n":                "busy_poll 2ms: must be from 0s to 1ms",
 		static + "drain: 2h\n":                     "drain 2h0m0s: must be from 0s to 1h",
 		"upstream: {}\n":                           "upstream: 0 of static, sentinel and elasticache are set",
 		"upstream: {static: {primary: \"h:1\"}, sentinel: {name: m, addrs: [\"h:2\"]}}\n": "2 of static, sentinel and elasticache",
