@@ -93,7 +93,7 @@ bench-proxy: need-go ## the proxy beside twemproxy, HAProxy and a direct connect
 clients: need-go ## real clients of five languages through every change of primary and cut sockets, into docs/clients.md; ten minutes
 	@.ci/need redis cli php predis laravel python queues ruby sidekiq node
 	@npm ci --silent --no-audit --no-fund --prefix e2e/clients/node
-	@go test ./e2e -count=1 -run '^TestRealClients$$' -v -timeout 40m -args -clients $(CLIENTS) -docs ../docs/clients.md
+	@go test ./e2e -count=1 -run '^TestRealClients$$' -v -timeout 40m -args -clients '$(CLIENTS)' -docs ../docs/clients.md
 
 clients-suites: need-go ## the test suites of phpredis and asynq through the proxy and direct, into docs/clients.md; ten minutes
 	@.ci/need redis php

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,31 @@ func circumstances(began time.Time, load string) string {
 	return fmt.Sprintf("%s; %s, %s, %d cores, load average %s before, %.0f s.", began.UTC().Format("2006-01-02"), version, runtime.Version(), runtime.NumCPU(), load, time.Since(began).Seconds())
 }
 
+// line is a row as the page has it.
+func (r row) line() string {
+	return fmt.Sprintf("| %s | %s |%s\n", r.title(), r.client.uses, r.cells())
+}
+
+// write puts the matrix into a page: all of it, or, of a run of some clients, their rows.
+func (m *matrix) write(path string, whole bool) error {
+	if whole {
+		return writeBlock(path, "matrix", m.block())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	for _, r := range m.rows {
+		i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "| **"+r.client.name+"**") })
+		if i < 0 {
+			return fmt.Errorf("%s has no row of %s: run all clients first", path, r.client.name)
+		}
+		lines[i] = r.line()
+	}
+	return os.WriteFile(path, []byte(strings.Join(lines, "")), 0o644)
+}
+
 func (m *matrix) block() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n| client | does |", circumstances(m.began, m.load))
@@ -65,7 +91,7 @@ func (m *matrix) block() string {
 	}
 	fmt.Fprint(&b, "\n|---|---|"+strings.Repeat("---|", len(legs))+"\n")
 	for _, r := range m.rows {
-		fmt.Fprintf(&b, "| %s | %s |%s\n", r.title(), r.client.uses, r.cells())
+		b.WriteString(r.line())
 	}
 	return b.String()
 }
@@ -115,4 +141,21 @@ func (s clientSaw) cell() string {
 		return "**FAILED**: " + text
 	}
 	return text
+}
+
+// The page shows what the matrix has: a client that is added, and not run, is missed here.
+func TestClientsPageHasEveryClient(t *testing.T) {
+	page, err := os.ReadFile("../docs/clients.md")
+	must(t, err)
+	rows := map[string]int{}
+	for line := range strings.Lines(string(page)) {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| **"), "**"); ok && strings.HasPrefix(line, "| **") {
+			rows[name] = strings.Count(line, " | ") + 1
+		}
+	}
+	for _, c := range realClients("") {
+		if rows[c.name] != len(legs)+2 {
+			t.Errorf("%s has %d columns in docs/clients.md, want %d: run make clients", c.name, rows[c.name], len(legs)+2)
+		}
+	}
 }

@@ -104,7 +104,7 @@ func retold(direct, through outcome) string {
 // alone: the suites measure times to a fraction of a second, and a busy machine fails them on either.
 func (s suite) both(t *testing.T) (direct, through outcome) {
 	plain := startForeign(t, unusedPorts(t, 1)[0])
-	must(t, plain.direct.SlaveOf(t.Context(), "NO", "ONE").Err())
+	must(t, plain.direct.ReplicaOf(t.Context(), "NO", "ONE").Err())
 	// The suites write values of 512 MiB, on which redis-server stalls for longer than the fast profile takes for
 	// a hang.
 	g := StartGroup(t, "--profile", "wide", "--hold", "30s")

@@ -34,7 +34,7 @@ async function produce() {
   const acked = [];
   let n = 0;
   while (await r.another()) {
-    const waiting = await r.op("count", true, () => queue.count());
+    const waiting = await r.op("count", false, () => queue.count()); // a script: EVALSHA
     if (waiting === null || waiting >= BACKLOG) continue;
     n++;
     if (await r.op("add", false, () => queue.add("deliver", { n }, { removeOnComplete: true }))) acked.push(n);

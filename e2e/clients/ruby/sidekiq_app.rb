@@ -41,7 +41,9 @@ def main
     acked << n if r.op("perform_async", false) { Deliver.perform_async(n) }
     acked << -n if n % 10 == 0 && r.op("perform_in", false) { Deliver.perform_in(1, -n) }
   end
-  eventually(20) { compare(acked, done).first.zero? }
+  eventually(40) { compare(acked, done).first.zero? } # Sidekiq looks at what is scheduled after up to 15 s
+  missing = acked - done
+  left = "; not done: #{missing.first(10)}, queued #{Sidekiq::Queue.new(QUEUE).size}, scheduled #{Sidekiq::ScheduledSet.new.size}, to be tried again #{Sidekiq::RetrySet.new.size}"
   r.check(Process.wait(worker, Process::WNOHANG).nil?, "the worker has ended")
   Process.kill("TERM", worker)
   Process.wait(worker)
@@ -49,7 +51,7 @@ def main
   said = File.readlines(log).grep(/ERROR|WARN/)
   $stderr.puts said
   said.grep(/fail|error/i).each { |line| r.failed("the worker", false, line.strip) }
-  r.note = "#{acked.length} jobs"
+  r.note = "#{acked.length} jobs" + (missing.empty? ? "" : left)
   r.finish
 end
 

@@ -33,6 +33,8 @@ ask() {
 tell() {
 	echo "$*" >&"${KEPT[1]}"
 	IFS= read -r -t 30 reply <&"${KEPT[0]}" || reply="no answer"
+	# It prints an empty line behind an error of the server.
+	[[ $reply =~ ^[A-Z]+\  ]] && IFS= read -r -t 1 _ <&"${KEPT[0]}"
 }
 once() { reply=$(cli "$@" 2>&1); }
 
