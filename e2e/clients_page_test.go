@@ -153,7 +153,7 @@ func TestClientsPageHasEveryClient(t *testing.T) {
 			rows[name] = strings.Count(line, " | ") + 1
 		}
 	}
-	for _, c := range realClients("") {
+	for _, c := range realClients("", "") {
 		if rows[c.name] != len(legs)+2 {
 			t.Errorf("%s has %d columns in docs/clients.md, want %d: run make clients", c.name, rows[c.name], len(legs)+2)
 		}

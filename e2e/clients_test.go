@@ -36,11 +36,16 @@ type realClient struct {
 	probe      []string // succeeds when it is there
 }
 
-func realClients(goClients string) []realClient {
-	python := "python3"
-	if exec.Command(python, "-c", "import redis, rq, celery").Run() != nil {
-		python = "/usr/bin/python3" // the one that apt's libraries are for
+// pythonOfClients is the interpreter that has the libraries.
+func pythonOfClients() string {
+	if exec.Command("python3", "-c", "import redis, rq, celery").Run() == nil {
+		return "python3"
 	}
+	return "/usr/bin/python3" // the one that apt's libraries are for
+}
+
+// realClients are all of them; python is an interpreter, goClients the program of clients/go.
+func realClients(python, goClients string) []realClient {
 	in := func(name, uses, needs string, probe []string, run ...string) realClient {
 		return realClient{name: name, uses: uses, run: run, needs: needs, probe: probe}
 	}
@@ -158,7 +163,7 @@ func TestRealClients(t *testing.T) {
 		t.Errorf("NOT TESTED: the Go clients: %v\n%s", err, out)
 	}
 	m := &matrix{began: time.Now(), load: loadAverage(t)}
-	for _, c := range realClients(goClients) {
+	for _, c := range realClients(pythonOfClients(), goClients) {
 		if *clientsWanted != "all" && !slices.Contains(strings.Split(*clientsWanted, ","), c.name) {
 			continue
 		}
