@@ -67,6 +67,8 @@ type Fleet struct {
 	ctx    context.Context // of Run; nil before
 	groups map[string]*Group
 	slots  map[int]bool // names of unix sockets in use
+	// restoring are the groups that Restore is making: their names are taken.
+	restoring map[string]bool
 }
 
 // ErrExists: there is a group of that name. ErrNoGroup: there is none.
@@ -86,7 +88,7 @@ func New(o Options) (*Fleet, error) {
 	if o.OnEvent == nil {
 		o.OnEvent = func(cluster.Event) {}
 	}
-	return &Fleet{opts: o, log: o.Logger.With("component", "fleet"), failed: make(chan error, 1), groups: map[string]*Group{}, slots: map[int]bool{}}, nil
+	return &Fleet{opts: o, log: o.Logger.With("component", "fleet"), failed: make(chan error, 1), groups: map[string]*Group{}, slots: map[int]bool{}, restoring: map[string]bool{}}, nil
 }
 
 // openEvery is how often a group of the store that could not be started is tried again: its port may be free
@@ -187,14 +189,25 @@ func (f *Fleet) Spec(ctx context.Context, group string) (spec cluster.Spec, ok b
 // Add writes the desired state of a group to the store and starts it. It returns as soon as its parts run: see
 // Group.Wait. On an error the endpoints are closed. Errors: ErrExists.
 func (f *Fleet) Add(ctx context.Context, d Definition) (*Group, error) {
+	f.mu.Lock()
+	taken := f.restoring[d.Spec.Name]
+	f.mu.Unlock()
+	if taken {
+		return nil, errors.Join(fmt.Errorf("group %s is being restored: %w", d.Spec.Name, ErrExists), d.close())
+	}
 	g, err := f.add(ctx, d)
 	if err != nil {
-		if d.EndMetrics != nil {
-			d.EndMetrics()
-		}
-		return nil, errors.Join(err, d.Proxy.Close())
+		return nil, errors.Join(err, d.close())
 	}
 	return g, nil
+}
+
+// close gives back what a definition took that does not run.
+func (d Definition) close() error {
+	if d.EndMetrics != nil {
+		d.EndMetrics()
+	}
+	return d.Proxy.Close()
 }
 
 func (f *Fleet) add(ctx context.Context, d Definition) (*Group, error) {

@@ -83,6 +83,7 @@ func newGroup(f *Fleet, d Definition) (*Group, error) {
 		Endpoints: cluster.Endpoints{Primary: or(a.Primary, a.PrimaryTLS), Reader: or(a.Reader, a.ReaderTLS), Split: or(a.Split, a.SplitTLS), HTTP: f.opts.HTTP},
 		Clock:     f.opts.Clock, Kill: g.kill, ChangeFile: g.changeFile(), Metrics: dashboard.Both{Registerer: registry, Gatherer: f.opts.Metrics}, Logger: f.opts.Logger,
 	}
+	o.Troubles = d.Proxy.Troubles
 	if d.Tap {
 		o.Tap = d.Proxy.TapHandler()
 	}
@@ -347,6 +348,9 @@ func (g *Group) Status() cluster.Status { return g.dashboard.Status() }
 func (g *Group) Wait(ctx context.Context, ok func(cluster.Status) bool) (cluster.Status, error) {
 	return g.dashboard.Wait(ctx, ok)
 }
+
+// StoreTroubles say what is wrong with the store, as the group's agents see it.
+func (g *Group) StoreTroubles() []string { return g.dashboard.StoreTroubles() }
 
 // Addrs are the endpoints' addresses.
 func (g *Group) Addrs() proxy.Addrs { return g.def.Proxy.Addrs() }

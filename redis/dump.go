@@ -76,22 +76,12 @@ func (c *Control) dumped(ctx context.Context) (bool, error) {
 
 // keys counts the keys of all databases.
 func (c *Control) keys(ctx context.Context) (int64, error) {
-	text, err := redis.String(c.do(ctx, "INFO", "keyspace"))
-	if err != nil {
-		return 0, err
-	}
-	total := int64(0)
-	for k, v := range InfoFields(text) {
-		if n, ok := strings.CutPrefix(v, "keys="); ok && strings.HasPrefix(k, "db") {
-			n, _, _ = strings.Cut(n, ",")
-			count, err := strconv.ParseInt(n, 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("INFO keyspace: %s:%s", k, v)
-			}
-			total += count
-		}
-	}
-	return total, nil
+	all, err := c.Contents(ctx)
+	return all.Keys, err
+}
+
+func (c *Control) keyspace(ctx context.Context) (string, error) {
+	return redis.String(c.do(ctx, "INFO", "keyspace"))
 }
 
 // DataSize is how much memory the data set takes, in bytes: an RDB file of it is rarely larger.
