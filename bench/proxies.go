@@ -250,7 +250,9 @@ func (s *stage) used(lane string) (proxy, server time.Duration, err error) {
 			return 0, 0, err
 		}
 	}
-	server, err = cpuOf(s.server[lane])
+	if pid := s.server[lane]; pid != 0 {
+		server, err = cpuOf(pid)
+	}
 	return proxy, server, err
 }
 

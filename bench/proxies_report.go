@@ -151,6 +151,9 @@ func (p *proxies) printPair(w io.Writer, name, of, to, title string, goal float6
 	fmt.Fprintf(t, "load\t%s, requests/s\t%s, requests/s\tratio\tgoal\tp99 ms: %s, %s\n", to, of, to, of)
 	for _, run := range runs {
 		ratio := run.ratio(of, to)
+		if ratio.N == 0 {
+			continue // what went wrong is the run's error
+		}
 		rate := func(f proxyFigure) float64 { return f.Rate }
 		tail := func(f proxyFigure) float64 { return f.P99Ms }
 		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%s\t%.2f: %s\t%.2f, %.2f\n", run.Load, run.median(to, rate), run.median(of, rate), ratio.format(2),
