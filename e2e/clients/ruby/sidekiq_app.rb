@@ -1,7 +1,7 @@
 # Sidekiq: this process queues jobs, also scheduled ones, and `sidekiq` does them: ruby sidekiq_app.rb
 #
-# Sidekiq takes a job from the queue before it runs it (BRPOP): one that was taken and not begun is lost when
-# its process dies, which does not happen here. A job that raises is retried.
+# Sidekiq takes a job from the queue, or from the schedule (a script), before it does anything with it: one of which
+# it does not learn whether it was taken is lost, for each time that its log says so. A job that raises is retried.
 require "sidekiq"
 require "sidekiq/api"
 require_relative "record"
@@ -47,10 +47,11 @@ def main
   r.check(Process.wait(worker, Process::WNOHANG).nil?, "the worker has ended")
   Process.kill("TERM", worker)
   Process.wait(worker)
-  r.lost, r.doubled = compare(acked, done)
   said = File.readlines(log).grep(/ERROR|WARN/)
   $stderr.puts said
   said.grep(/fail|error/i).each { |line| r.failed("the worker", false, line.strip) }
+  lost, r.doubled = compare(acked, done)
+  r.lost = [0, lost - r.unknown].max
   r.note = "#{acked.length} jobs" + (missing.empty? ? "" : left)
   r.finish
 end
