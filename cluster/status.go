@@ -14,6 +14,7 @@ type Status struct {
 	State      GroupState   `json:"state"`
 	Since      time.Time    `json:"since"`            // when the group came into State, as far as this process knows
 	Reason     string       `json:"reason,omitempty"` // why it is not available
+	Troubles   []string     `json:"reasons"`          // all that is not as it should be, one by one
 	Epoch      Epoch        `json:"epoch"`
 	Durability Durability   `json:"durability"`
 	Profile    string       `json:"profile"`

@@ -56,6 +56,9 @@ type Options struct {
 	// requests to change the primary are refused with it. "": they do.
 	Operator string
 	Mode     string // of the endpoints, for the status; "" is the usual one
+	// Troubles name what else is wrong: stale reads are given, the store is away. It must not block; nil:
+	// nothing else is known.
+	Troubles func() []string
 	// ChangeFile keeps the newest change of primary of each kind over a restart; "": they are forgotten.
 	ChangeFile string
 	// Tap answers GET /api/tap; nil: there is none.
@@ -80,6 +83,7 @@ type Dashboard struct {
 	begun    cluster.Event              // what began the change under way; zero Time when none is
 	was      cluster.GroupState         // as it was last looked at
 	since    time.Time                  // since when it has been that
+	ledTill  time.Time                  // since when nobody leads; zero: somebody does
 	counts   counts
 	whenNews chan struct{} // closed and replaced whenever something above changes
 

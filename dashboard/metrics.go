@@ -33,7 +33,7 @@ func registerMetrics(d *Dashboard) {
 
 // registerGroup registers what tells of the group's safety.
 func registerGroup(d *Dashboard, gauge, counter func(name, help string, value func() float64)) {
-	gauge("understudy_group_degraded", "1 while a primary accepts writes and something that should be there is missing.", func() float64 {
+	gauge("understudy_group_degraded", "1 while a primary accepts writes and something is not as it should be: the reasons of the status.", func() float64 {
 		return boolValue(d.Status().State == cluster.GroupDegraded)
 	})
 	gauge("understudy_group_waits_for_operator", "1 while nobody leads and nobody can be chosen, unless an operator accepts a loss or a node comes back.", func() float64 {

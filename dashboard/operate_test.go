@@ -333,9 +333,45 @@ func TestAGroupIsDegradedWhileItsRuleIsNotWhole(t *testing.T) {
 		t.Errorf("without a quorum it is writable: %q", w)
 	}
 	s.healthy()
-	if got := s.Status(); got.State != cluster.GroupAvailable {
+	if got := s.Status(); got.State != cluster.GroupAvailable || len(got.Troubles) != 0 {
 		t.Errorf("%+v", got)
 	}
+}
+
+func TestStatusGivesEachReason(t *testing.T) {
+	var others []string
+	s := newStageWith(t, func(o *Options) { o.Troubles = func() []string { return others } })
+	s.healthy()
+	reasons := func(state cluster.GroupState, want ...string) {
+		t.Helper()
+		var got struct {
+			State   cluster.GroupState
+			Reasons []string
+		}
+		s.get(t, "/api/status", &got)
+		if got.State != state || len(got.Reasons) != len(want) {
+			t.Errorf("%s: %q, want %s: %q", got.State, got.Reasons, state, want)
+			return
+		}
+		for i := range want {
+			if !strings.Contains(got.Reasons[i], want[i]) {
+				t.Errorf("%q, want %q", got.Reasons[i], want[i])
+			}
+		}
+	}
+	reasons(cluster.GroupAvailable)
+	others = []string{"stale reads are given"}
+	s.Record(cluster.Event{Name: "failsafe"})
+	reasons(cluster.GroupDegraded, "the store is unreachable", "stale reads")
+	s.speak(1, func(st *cluster.NodeStatus) { leads(st); st.Alone = true })
+	reasons(cluster.GroupDegraded, "on_lost_quorum shrink is in force", "the store is unreachable", "stale reads")
+	if all := s.StoreTroubles(); len(all) != 1 {
+		t.Errorf("%q", all)
+	}
+	s.Record(cluster.Event{Name: "fencing"})
+	others = nil
+	s.speak(1, func(st *cluster.NodeStatus) { st.Permit = 0 })
+	reasons(cluster.GroupFailingOver, "no primary since "+time.Now().UTC().Format("2006-"))
 }
 
 func TestStatusShowsWhatANodePutAsideAndItsFences(t *testing.T) {
@@ -370,7 +406,7 @@ func TestMetricsCountWhatTheGroupWentThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"failsafe{group=\"main\"} 1", "failsafes_total{group=\"main\"} 1", "early_elections_total{group=\"main\"} 1",
-		"false_alarms_total{group=\"main\"} 1", "voters{group=\"main\"} 3", "write_quorum{group=\"main\"} 1", "degraded{group=\"main\"} 0"} {
+		"false_alarms_total{group=\"main\"} 1", "voters{group=\"main\"} 3", "write_quorum{group=\"main\"} 1", "degraded{group=\"main\"} 1"} {
 		if !strings.Contains(string(text), "understudy_group_"+want) {
 			t.Errorf("no understudy_group_%s", want)
 		}

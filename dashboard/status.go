@@ -43,6 +43,7 @@ func (d *Dashboard) status() cluster.Status {
 	if s.Primary != "" {
 		d.describePrimary(&s, now)
 	}
+	s.Troubles = d.troubles(&s)
 	s.State, s.Reason = d.state(&s, now)
 	d.noteState(s.State)
 	s.Since = d.since
@@ -90,8 +91,8 @@ func (d *Dashboard) state(s *cluster.Status, now time.Duration) (cluster.GroupSt
 	case s.Primary != "" && d.nodes[s.Primary].status.Pausing:
 		return cluster.GroupFailingOver, s.Held
 	case s.Primary != "":
-		if why := d.missing(*s); why != "" {
-			return cluster.GroupDegraded, why
+		if len(s.Troubles) > 0 {
+			return cluster.GroupDegraded, strings.Join(s.Troubles, "; ")
 		}
 		return cluster.GroupAvailable, ""
 	case d.led.epoch > 0 && now-d.lastLed < d.settle() && slices.ContainsFunc(s.Nodes, alive):
@@ -111,13 +112,46 @@ func (d *Dashboard) state(s *cluster.Status, now time.Duration) (cluster.GroupSt
 
 func alive(n cluster.StatusNode) bool { return n.State != cluster.StateDown }
 
-// missing says what a group with a primary lacks; "" when it lacks nothing.
-func (d *Dashboard) missing(s cluster.Status) string {
-	var lacks []string
+// troubles are all that is not as it should be. The caller holds mu.
+func (d *Dashboard) troubles(s *cluster.Status) []string {
+	all := []string{}
+	if s.Primary != "" {
+		d.ledTill = time.Time{}
+		all = append(all, d.missing(*s)...)
+	} else {
+		if d.ledTill.IsZero() {
+			d.ledTill = time.Now()
+		}
+		all = append(all, "no primary since "+d.ledTill.UTC().Format(time.RFC3339))
+	}
+	if d.counts.failsafe {
+		all = append(all, storeAway)
+	}
+	if d.opts.Troubles != nil {
+		all = append(all, d.opts.Troubles()...)
+	}
+	return all
+}
+
+// storeAway is what a failsafe means.
+const storeAway = "the store is unreachable for the primary, which goes on because every node confirms it: there can be no failover"
+
+// StoreTroubles say what the agents have told of a store that is away; none: nothing.
+func (d *Dashboard) StoreTroubles() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.counts.failsafe {
+		return nil
+	}
+	return []string{storeAway}
+}
+
+// missing says what a group with a primary lacks.
+func (d *Dashboard) missing(s cluster.Status) (lacks []string) {
 	if s.Held != "" {
 		lacks = append(lacks, s.Held)
 	} else if d.alone(&s) && len(s.Nodes) > 1 {
-		lacks = append(lacks, fmt.Sprintf("no replica has to hold a write before it is acked: %s alone has the newest", s.Primary))
+		lacks = append(lacks, fmt.Sprintf("no replica has to hold a write before it is acked: %s alone has the newest%s", s.Primary, shrunk(s)))
 	}
 	for _, n := range s.Nodes {
 		switch {
@@ -127,7 +161,15 @@ func (d *Dashboard) missing(s cluster.Status) string {
 			lacks = append(lacks, fmt.Sprintf("%s does not count yet before a write is acked", n.ID))
 		}
 	}
-	return strings.Join(lacks, "; ")
+	return lacks
+}
+
+// shrunk says by which setting a primary goes on alone. A group begins like that, before a replica counts.
+func shrunk(s cluster.Status) string {
+	if s.OnLostQuorum != cluster.LostQuorumShrink {
+		return ""
+	}
+	return "; on_lost_quorum shrink is in force, or none has caught up yet"
 }
 
 // noteState keeps since when the group has been as it is. The caller holds mu.

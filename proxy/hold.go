@@ -66,7 +66,7 @@ func (l *loop) hold(r *request) {
 func (l *loop) boundHold() {
 	for l.held.n > 0 {
 		switch {
-		case l.held.n+len(l.replays)+l.redoCount > l.opts.HoldRequests:
+		case l.heldRequests() > l.opts.HoldRequests:
 			l.turnAway(l.unhold(), l.holdFull(), boundRequests)
 		case l.heldSize+l.replaySize+l.redoSize > l.opts.HoldBytes:
 			l.turnAway(l.unhold(), l.holdFull(), boundBytes)

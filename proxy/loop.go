@@ -88,8 +88,9 @@ type loop struct {
 	heldSize int
 	// Of what waits elsewhere: replays, and the commands of homeless clients. See boundHold.
 	replaySize, redoCount, redoSize int
+	shownHeld                       int // what the metric says of how many wait
 
-	hellos     map[int][]byte // by protocol: see noteHello
+	hello      greeter
 	policies   policyBook
 	fresh      freshness
 	standbys   []failover.Reader // what is left to read from without a primary
@@ -172,7 +173,7 @@ func newLoop(opts Options, m *metrics) (*loop, error) {
 		lanes: map[laneKey]*backend{}, channel: newChannel(), markerName: newMarkerName(), line: make([]byte, 0, 128),
 		witnesses: map[cluster.NodeID]*witness{}, slow: map[*client]struct{}{}, said: map[string]time.Duration{},
 		greeted: map[net.Conn]struct{}{}, cipher: make([]byte, cipherSize),
-		throttle: newThrottle(opts.LoginFailures, opts.LoginWithin), policies: newPolicyBook(opts.Policies, opts.Hold), fresh: newFreshness(), hellos: map[int][]byte{},
+		throttle: newThrottle(opts.LoginFailures, opts.LoginWithin), policies: newPolicyBook(opts.Policies, opts.Hold), fresh: newFreshness(),
 	}
 	ring, err := opts.keys()
 	if err != nil {
@@ -393,6 +394,7 @@ func (l *loop) refresh() {
 	if l.now < l.acking {
 		l.commits.resolve()
 	}
+	l.askHello()
 	l.watchNodes()
 }
 
@@ -449,6 +451,8 @@ func (l *loop) report() {
 		l.watchSlow()
 		l.sweep()
 		l.slabs.rest()
+	} else if l.heldRequests() != l.shownHeld {
+		l.wakeAt(l.gaugesAt)
 	}
 	if n.requests == 0 && n.replies == 0 && n.held == 0 && n.timedOut == 0 && n.rounds == 0 {
 		return

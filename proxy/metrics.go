@@ -126,7 +126,8 @@ func (m *metrics) addLimits(o *Options, f promauto.Factory) {
 // reportHold sets the gauges of what waits for a primary.
 func (l *loop) reportHold() {
 	m := l.metrics
-	m.holding.Set(float64(l.held.n + len(l.replays) + l.redoCount))
+	l.shownHeld = l.heldRequests()
+	m.holding.Set(float64(l.shownHeld))
 	m.heldBytes.Set(float64(l.heldSize + l.replaySize + l.redoSize))
 	m.oldest.Set(l.oldestHeld().Seconds())
 	if notes := l.troubles(); len(notes) > 0 || l.notes.Load() != nil {
@@ -143,6 +144,9 @@ func (l *loop) reportHold() {
 		}
 	}
 }
+
+// heldRequests is how many requests wait for a primary.
+func (l *loop) heldRequests() int { return l.held.n + len(l.replays) + l.redoCount }
 
 // oldestHeld is how long the request has waited that waits longest for a primary; 0: none waits.
 func (l *loop) oldestHeld() (d time.Duration) {

@@ -60,6 +60,9 @@ type observedDoor struct {
 // dialNodeFor bounds how long a client waits for its connection to a node.
 const dialNodeFor = 5 * time.Second
 
+// Troubles is Proxy.Troubles: an Observer gives nothing that is not the endpoint's node's.
+func (o *Observer) Troubles() []string { return nil }
+
 // NewObserver listens on the endpoints. Of the options those about holds, reads, logins and limits in bytes
 // mean nothing here.
 func NewObserver(opts Options) (*Observer, error) {

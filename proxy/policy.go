@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"understudy/command"
 	"understudy/resp"
 )
 
@@ -150,7 +149,7 @@ func (l *loop) policyOf(r *request) *Policy {
 }
 
 func (l *loop) findPolicy(r *request) *Policy {
-	if r.info == nil || r.c == nil || r.wide || r.info.Script() || r.tx != txNone || r.ded && r.c.multi || !r.write && !readsOnly(r) {
+	if r.info == nil || r.c == nil || r.wide || r.info.Script() || r.tx != txNone || r.ded && r.c.multi || !r.write && !r.reads() {
 		return nil
 	}
 	var s resp.CommandScanner
@@ -172,8 +171,6 @@ func (l *loop) findPolicy(r *request) *Policy {
 	}
 	return found
 }
-
-func readsOnly(r *request) bool { return r.info != nil && r.info.Flags&command.ReadOnly != 0 }
 
 // holdOf is how long a request may wait.
 func (l *loop) holdOf(r *request) time.Duration {
@@ -287,14 +284,11 @@ func (l *loop) recall() {
 		}
 		for i := range b.inflight.n {
 			r := b.inflight.at(i)
-			if r == swallow || r.group != nil || r.write || r.reader || !readsOnly(r) || l.policyOf(r) == nil {
+			if r == swallow || r.group != nil || r.write || r.reader || !r.reads() || l.policyOf(r) == nil {
 				continue
 			}
-			b.inflight.set(i, swallow)
+			b.inflight.replace(i, swallow)
 			l.again(r)
 		}
 	}
 }
-
-// set puts another request into a place of the queue.
-func (q *fifo) set(i int, r *request) { q.buf[(q.head+i)&(len(q.buf)-1)] = r }

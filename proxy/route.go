@@ -24,7 +24,7 @@ func (l *loop) route(r *request) {
 		l.hold(r)
 		return
 	}
-	if c.kind != primary && readsOnly(r) {
+	if c.kind != primary && r.reads() {
 		l.count.leadReads++
 		l.count.routes[why]++
 	}
@@ -87,7 +87,7 @@ func (l *loop) send(b *backend, r *request) {
 // none.
 func (l *loop) routeToReplica(r *request) (sent bool, why routeReason) {
 	c := r.c
-	if c.kind == split && !readsOnly(r) {
+	if c.kind == split && !r.reads() {
 		return false, routeNone // neither read nor write: about the connection or the server, which is the primary
 	}
 	node, why := l.replicaFor(c, r)
@@ -260,7 +260,7 @@ func (l *loop) void(r *request) bool {
 }
 
 func (l *loop) isRead(r *request) bool {
-	return r.tx == txEnd || r.tx == txNone && readsOnly(r)
+	return r.tx == txEnd || r.tx == txNone && r.reads()
 }
 
 // committed reports whether a read is to wait for a commit whatever it shows.

@@ -156,8 +156,7 @@ func editOf(info *command.Info) edit {
 }
 
 // ownID gives the answer to HELLO the number by which the client is known here.
-func ownID(l *loop, c *client, reply []byte) []byte {
-	l.noteHello(reply)
+func ownID(_ *loop, c *client, reply []byte) []byte {
 	const field = "$2\r\nid\r\n:"
 	head, tail, ok := bytes.Cut(reply, []byte(field))
 	if !ok {

@@ -165,7 +165,7 @@ func (l *loop) shunned(node cluster.NodeID) bool {
 
 // sendStale has a replica answer a read while there is no primary; false: none may.
 func (l *loop) sendStale(r *request, p *Policy) bool {
-	if _, shut := l.gate.Closed(l.now); !shut || l.gate.HandingOver(l.now) || r.write || r.ded || r.c.gone || !readsOnly(r) {
+	if _, shut := l.gate.Closed(l.now); !shut || l.gate.HandingOver(l.now) || r.write || r.ded || r.c.gone || !r.reads() {
 		return false
 	}
 	for x := r.c.head; x != nil && x != r; x = x.after {

@@ -72,11 +72,7 @@ type fact struct {
 
 // appendFacts writes them as a map, in RESP2 as names and values in turn.
 func appendFacts(dst []byte, proto int, facts []fact) []byte {
-	if proto == 3 {
-		dst = fmt.Appendf(dst, "%%%d\r\n", len(facts))
-	} else {
-		dst = resp.AppendArray(dst, 2*len(facts))
-	}
+	dst = appendPairs(dst, proto, len(facts))
 	for _, f := range facts {
 		dst = resp.AppendBulk(dst, []byte(f.name))
 		switch v := f.value.(type) {
@@ -92,6 +88,14 @@ func appendFacts(dst []byte, proto int, facts []fact) []byte {
 		}
 	}
 	return dst
+}
+
+// appendPairs begins a map of n pairs.
+func appendPairs(dst []byte, proto, n int) []byte {
+	if proto == 3 {
+		return fmt.Appendf(dst, "%%%d\r\n", n)
+	}
+	return resp.AppendArray(dst, 2*n)
 }
 
 func (l *loop) facts(c *client) []fact {
@@ -113,7 +117,7 @@ func (l *loop) facts(c *client) []fact {
 		{"since", wall(l.now - from)},
 		{"for_ms", (l.now - from).Milliseconds()},
 		{"replicas", int64(len(l.reads))},
-		{"held_requests", int64(l.held.n + len(l.replays) + l.redoCount)},
+		{"held_requests", int64(l.heldRequests())},
 		{"held_bytes", int64(l.heldSize + l.replaySize + l.redoSize)},
 		{"endpoint", c.kind.String()},
 		{"reads", string(l.opts.Reads)},
@@ -153,12 +157,13 @@ func (l *loop) reasons() []string {
 	return all
 }
 
-// saidFor is how long a read that was stale is worth a word: longer than somebody takes to look.
+// saidFor is how long a read that was stale is worth a word while there is no primary: longer than somebody
+// takes to look.
 const saidFor = 5 * time.Second
 
 // troubles are those that only this proxy knows.
 func (l *loop) troubles() []string {
-	if l.staleReads == 0 || l.now-l.staleAt > saidFor {
+	if _, shut := l.gate.Closed(l.now); !shut || l.staleReads == 0 || l.now-l.staleAt > saidFor {
 		return nil
 	}
 	return []string{fmt.Sprintf("stale reads are given: the newest was answered with data that may be %v old", l.staleAge.Round(time.Millisecond))}
