@@ -151,8 +151,11 @@ type candidate struct {
 // the rule of the design: fit, log, priority, another zone than the lost one, id.
 func (m *Machine) choose(reports map[cluster.NodeID]Report) (cluster.NodeID, string) {
 	fit, revoked, unfit := m.candidates(reports)
-	if m.backward && !m.heardAll(reports) {
+	switch {
+	case m.backward && !m.heardAll(reports):
 		return "", "the store went back in time: every node must say which epochs it has seen" + unfit
+	case m.virgin() && !m.heardAll(reports):
+		return "", "nobody has led this group yet: every node must answer, for one of them may have come with data" + unfit
 	}
 	if rule := m.lead.Rule; rule.W > 0 && revoked >= rule.Quorum() && !m.byHand() {
 		// Every acked write is in a log that is here and runs. The last holder, if it is back already,
@@ -176,7 +179,7 @@ func (m *Machine) choose(reports map[cluster.NodeID]Report) (cluster.NodeID, str
 	if fit[0].whole && m.in.Now-m.election.since < m.cfg.Profile.Window && !m.heardAll(reports) {
 		return "", "waits for the other nodes to answer" + unfit
 	}
-	if best := fit[0]; m.byHand() && !m.servedLast(best.Node) {
+	if best := fit[0]; m.byHand() && !m.virgin() && !m.servedLast(best.Node) {
 		return "", fmt.Sprintf("automatic failover is off: only the last primary goes on by itself; an operator may have %s take over", best.Node)
 	}
 	return fit[0].Node, "the best is " + string(fit[0].Node)
@@ -215,6 +218,9 @@ func (m *Machine) candidates(reports map[cluster.NodeID]Report) (fit []candidate
 		c.whole = r.Complete == m.election.epoch && m.servedLast(p.Node) ||
 			barren && r.Before == m.election.epoch && m.lead.From == p.Node
 		c.index, c.offset, c.placed = place(m.lead.Lineage, r.Position, r.Prev)
+		if m.virgin() {
+			c.index, c.offset, c.placed, c.whole = 0, 0, true, p.Node == m.lead.Holder
+		}
 		switch {
 		case !r.Fit:
 			unfit += fmt.Sprintf("; %s: %s", p.Node, r.Reason)
@@ -233,6 +239,11 @@ func (m *Machine) candidates(reports map[cluster.NodeID]Report) (fit []candidate
 	}
 	return fit, revoked, unfit
 }
+
+// virgin reports whether the group has never had a primary that served: a first start whose promotion failed.
+// Nothing has been acked then, and any log may begin; rather that of the node that was to be the first, for it
+// may have been given data to begin with.
+func (m *Machine) virgin() bool { return !m.lead.Promoted && len(m.lead.Lineage) == 0 }
 
 // barren reports whether nothing can have been acked under the vacant epoch: a write needs a copy, and no
 // node has followed its holder or ever will. Then the holder before it is the last one whose log counts.
@@ -267,7 +278,7 @@ func (m *Machine) lastResort(reports map[cluster.NodeID]Report, reason string) (
 // complete says what is missing before the best of fit surely holds every acked write; "" when
 // nothing is.
 func (m *Machine) complete(fit []candidate, revoked int) string {
-	if m.cfg.Durability != cluster.DurabilitySync || m.cfg.Mutation == MutationNoQuorum ||
+	if m.cfg.Durability != cluster.DurabilitySync || m.virgin() || m.cfg.Mutation == MutationNoQuorum ||
 		m.cfg.Mutation == MutationEarlyNoQuorum && m.election.early {
 		return ""
 	}

@@ -129,6 +129,9 @@ func lead(d *datadriven.TestData) cluster.Lead {
 		l.Rule = cluster.NewRule(cluster.DurabilitySync, ids)
 	}
 	for i, f := range strings.Split(word(d, "lineage", "x@0"), ",") {
+		if f == "none" {
+			break
+		}
 		id, at, _ := strings.Cut(f, "@")
 		n, _ := strconv.ParseInt(at, 10, 64)
 		fork := cluster.Fork{Epoch: cluster.Epoch(i + 1), ReplID: id, At: n}
