@@ -230,8 +230,10 @@ func (s *settings) collect(ctx context.Context) error {
 		next.Config = map[string]string{}
 	}
 	for name, value := range now.Config {
-		if value != s.base[name] {
-			next.Config[name] = value // set by somebody since this node leads
+		// Set by somebody since this node leads; or before the first look, where it was set under a primary before:
+		// this server was given that value.
+		if old, spread := next.Config[name]; value != s.base[name] || spread && value != old {
+			next.Config[name] = value
 		}
 	}
 	changed := !next.Equal(s.newest.Settings)

@@ -38,8 +38,12 @@ func (g *Group) SetDirectives(ctx context.Context, directives map[string]string)
 	}
 	tick := time.NewTicker(directivesEvery)
 	defer tick.Stop()
+	given, began := map[string]bool{}, time.Now()
 	for {
-		why, err := g.applied(ctx, live)
+		if time.Since(began) > directivesKept {
+			clear(given)
+		}
+		why, err := g.applied(ctx, live, given)
 		if err != nil {
 			return fmt.Errorf("set the directives of %s: %w", g.Name(), err)
 		}
@@ -57,8 +61,13 @@ func (g *Group) SetDirectives(ctx context.Context, directives map[string]string)
 // directivesEvery is how often it is looked whether all nodes have taken their settings.
 const directivesEvery = 50 * time.Millisecond
 
+// directivesKept is how long the record of the agents is waited for. They look once a second; a primary that has
+// taken over since takes what it has for what it was started with, and has nothing to record.
+const directivesKept = 3 * time.Second
+
 // applied gives the nodes what they lack of the settings, the primary first, and says what is missing still.
-func (g *Group) applied(ctx context.Context, want map[string]string) (why string, err error) {
+// given are those that the agents have to record.
+func (g *Group) applied(ctx context.Context, want map[string]string, given map[string]bool) (why string, err error) {
 	s := g.Status()
 	slices.SortStableFunc(s.Nodes, func(a, b cluster.StatusNode) int {
 		switch s.Primary {
@@ -81,28 +90,29 @@ func (g *Group) applied(ctx context.Context, want map[string]string) (why string
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", n.ID, err)
 		}
-		if gave {
+		for _, name := range gave {
+			given[name] = given[name] || n.ID == s.Primary
 			why = fmt.Sprintf("%s has just been given them", n.ID)
 		}
 	}
 	if why != "" {
 		return why, nil
 	}
-	return g.spreadDiffers(ctx, want)
+	return g.spreadDiffers(ctx, want, given)
 }
 
-// give has one server take what differs; gave says whether something did.
-func give(ctx context.Context, addr string, want map[string]string) (gave bool, err error) {
+// give has one server take what differs, and names it.
+func give(ctx context.Context, addr string, want map[string]string) (gave []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
 	c, err := redis.Login{Addr: addr}.Dial(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer c.Close()
 	now, err := c.Settings(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	lacks := map[string]string{}
 	for name, value := range want {
@@ -111,14 +121,15 @@ func give(ctx context.Context, addr string, want map[string]string) (gave bool, 
 		}
 	}
 	if len(lacks) == 0 {
-		return false, nil
+		return nil, nil
 	}
-	return true, c.Apply(ctx, redis.Settings{Config: lacks}, nil)
+	return slices.Sorted(maps.Keys(lacks)), c.Apply(ctx, redis.Settings{Config: lacks}, nil)
 }
 
 // spreadDiffers says which of the settings the agents would have a server that starts go by otherwise: the record
 // of CONFIG SET at a primary wins over a server's configuration.
-func (g *Group) spreadDiffers(ctx context.Context, want map[string]string) (why string, err error) {
+// What was given to the primary must be in it: a server that dies now starts with what it was started with before.
+func (g *Group) spreadDiffers(ctx context.Context, want map[string]string, given map[string]bool) (why string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
 	key := cluster.SettingsKey(g.Name())
@@ -126,18 +137,18 @@ func (g *Group) spreadDiffers(ctx context.Context, want map[string]string) (why 
 	if err != nil {
 		return "", err
 	}
+	var kept redis.Settings
 	for _, e := range entries {
-		var kept redis.Settings
 		if e.Key != key {
 			continue
 		}
 		if err := json.Unmarshal(e.Value, &kept); err != nil {
 			return "", fmt.Errorf("read %s: %w", key, err)
 		}
-		for name, value := range want {
-			if have, ok := kept.Config[name]; ok && have != value {
-				return fmt.Sprintf("the agents still keep %s %s", name, have), nil
-			}
+	}
+	for name, value := range want {
+		if have, ok := kept.Config[name]; ok && have != value || !ok && given[name] {
+			return fmt.Sprintf("the agents do not keep %s %s yet", name, value), nil
 		}
 	}
 	return "", nil

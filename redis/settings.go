@@ -42,6 +42,17 @@ var kept = []string{
 	"auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size",
 }
 
+// Live reports whether a server takes a parameter while it runs, and its agent has it outlive the server.
+func Live(name string) bool { return slices.Contains(kept, name) }
+
+// Unquoted is a value as CONFIG GET shows it, where a line of redis.conf has it in quotes: "" is empty.
+func Unquoted(value string) string {
+	if value == `""` {
+		return ""
+	}
+	return value
+}
+
 // ours reports whether a user is Understudy's, or the one that everybody is who does not log in: they are what
 // each server needs, and are not spread.
 func ours(user string) bool {

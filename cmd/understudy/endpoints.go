@@ -26,18 +26,16 @@ func (c *config) listen() cluster.Endpoints {
 	return cluster.Endpoints{Primary: c.PrimaryAddr, Reader: c.ReaderAddr, Split: c.SplitAddr}
 }
 
-// openEntry takes the addresses that clients of a group use. The settings of the flags are every group's.
-func (g *local) openEntry(group string, at cluster.Endpoints) (f entry, err error) {
+// openEntry takes the addresses that clients of a group use. The settings of the flags are every group's, but
+// for who gets in: enter says that.
+func (g *local) openEntry(group string, at cluster.Endpoints, enter func(*proxy.Options) error) (f entry, err error) {
 	registry, forget := g.metrics.Add("proxy " + group)
 	o := proxy.Options{
 		Group: group, Primary: at.Primary, Reader: at.Reader, Split: at.Split,
 		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), BusyPoll: proxy.DefaultBusyPoll, Clock: g.clock, Logger: g.log, Metrics: registry,
 	}
 	g.config.Waits.apply(&o)
-	if group == g.config.Group {
-		err = g.config.Doors.entrance().apply(&o, g.log)
-	}
-	if err == nil {
+	if err = enter(&o); err == nil {
 		f.proxy, err = proxy.New(o)
 	}
 	if err != nil {
@@ -51,7 +49,7 @@ func (g *local) openEntry(group string, at cluster.Endpoints) (f entry, err erro
 
 // reopen makes the endpoints of a group that the store knows.
 func (g *local) reopen(spec cluster.Spec) (fleet.Definition, error) {
-	f, err := g.openEntry(spec.Name, spec.Listen)
+	f, err := g.openDoor(spec.Name, spec.Listen, g.elasticache.Door(spec.Name))
 	return fleet.Definition{Spec: spec, Proxy: f.proxy, EndMetrics: f.forget}, err
 }
 

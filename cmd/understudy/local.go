@@ -16,11 +16,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"understudy/aws"
+	"understudy/aws/elasticache"
 	"understudy/cluster"
 	"understudy/dashboard"
 	"understudy/etcd"
 	"understudy/failover"
 	"understudy/fleet"
+	"understudy/proxy"
 	"understudy/redis"
 	"understudy/rpc"
 )
@@ -42,6 +45,9 @@ type local struct {
 
 	fleet *fleet.Fleet
 	group *fleet.Group // of the flags
+
+	elasticache *elasticache.Service
+	aws         *aws.Handler
 }
 
 // prepare checks and takes all that can be refused, and starts nothing: its errors are one line for
@@ -107,7 +113,7 @@ func (g *local) listen(ctx context.Context, a *app) error {
 		}
 	}
 	var err error
-	g.front, err = g.openEntry(g.config.Group, g.config.listen())
+	g.front, err = g.openEntry(g.config.Group, g.config.listen(), func(o *proxy.Options) error { return g.config.Doors.entrance().apply(o, g.log) })
 	return err
 }
 
@@ -152,7 +158,7 @@ func (g *local) start(ctx context.Context, a *app) error {
 	if err := g.startGroups(ctx, a, fencer, store); err != nil {
 		return err
 	}
-	a.run("http", part{"http", func(ctx context.Context) error { return dashboard.Serve(ctx, g.http, &g.pages, g.log) }})
+	a.run("http", part{"http", func(ctx context.Context) error { return dashboard.Serve(ctx, g.http, g.aws.Before(&g.pages), g.log) }})
 	return nil
 }
 
@@ -189,6 +195,9 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 	if err != nil {
 		return err
 	}
+	if err := g.startAWS(ctx, a, store); err != nil {
+		return err
+	}
 	kept, ok, err := g.fleet.Spec(ctx, g.config.Group)
 	if err != nil {
 		return err
@@ -204,6 +213,7 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 		return err
 	}
 	a.run("groups", part{"groups", g.fleet.Run}, part{"passwords", g.followLogins})
+	a.run("elasticache", part{"elasticache", g.elasticache.Run}) // it ends before the groups that it changes
 	return nil
 }
 

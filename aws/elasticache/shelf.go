@@ -1,0 +1,182 @@
+package elasticache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"understudy/cluster"
+)
+
+// prefix is where all records of this package are kept.
+const prefix = "/understudy/aws/elasticache/"
+
+// storeWithin bounds one call of the store.
+const storeWithin = 2 * time.Second
+
+// shelf keeps records of one kind, in the store and in memory. Nobody else writes them, so reading asks nobody.
+// What it gives out is not to be changed.
+type shelf[T any] struct {
+	store  cluster.Store
+	prefix string
+
+	writing sync.Mutex // held by whoever changes a record: one at a time
+
+	mu    sync.Mutex
+	items map[string]*volume[T]
+}
+
+// volume is one record.
+type volume[T any] struct {
+	value    T
+	text     []byte
+	revision int64
+}
+
+func newShelf[T any](store cluster.Store, kind string) *shelf[T] {
+	return &shelf[T]{store: store, prefix: prefix + kind + "/", items: map[string]*volume[T]{}}
+}
+
+// load reads what the store has.
+func (s *shelf[T]) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeWithin)
+	defer cancel()
+	entries, _, err := s.store.List(ctx, s.prefix)
+	if err != nil {
+		return fmt.Errorf("read %s of the store: %w", s.prefix, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		v := &volume[T]{text: e.Value, revision: e.Revision}
+		if err := json.Unmarshal(e.Value, &v.value); err != nil {
+			return fmt.Errorf("read %s: no record of this version: %w", e.Key, err)
+		}
+		s.items[strings.TrimPrefix(e.Key, s.prefix)] = v
+	}
+	return nil
+}
+
+func (s *shelf[T]) get(name string) (value T, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.items[name]
+	if v == nil {
+		return value, false
+	}
+	return v.value, true
+}
+
+// all are the records in the order of their names.
+func (s *shelf[T]) all() []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]T, 0, len(s.items))
+	for _, name := range slices.Sorted(maps.Keys(s.items)) {
+		list = append(list, s.items[name].value)
+	}
+	return list
+}
+
+// errNone: there is no record of that name. errThere: there is one.
+var (
+	errNone  = errors.New("there is no record of that name")
+	errThere = errors.New("there is a record of that name")
+)
+
+// add writes a record that is not there yet. Errors: errThere.
+func (s *shelf[T]) add(ctx context.Context, name string, value T) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if _, ok := s.get(name); ok {
+		return fmt.Errorf("%s: %w", name, errThere)
+	}
+	return s.write(ctx, name, &volume[T]{value: value}, value)
+}
+
+// change has f change a copy of a record, and writes it unless f returns an error, which is change's then.
+// Errors: errNone.
+func (s *shelf[T]) change(ctx context.Context, name string, f func(*T) error) (value T, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	v := s.items[name]
+	s.mu.Unlock()
+	if v == nil {
+		return value, fmt.Errorf("%s: %w", name, errNone)
+	}
+	if err := json.Unmarshal(v.text, &value); err != nil {
+		return value, err
+	}
+	if err := f(&value); err != nil {
+		return v.value, err
+	}
+	return value, s.write(ctx, name, v, value)
+}
+
+// remove takes a record away; one that is not there is no error.
+func (s *shelf[T]) remove(ctx context.Context, name string) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	v := s.items[name]
+	s.mu.Unlock()
+	if v == nil {
+		return nil
+	}
+	if _, err := s.swap(ctx, name, nil, v.revision); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.items, name)
+	return nil
+}
+
+// write puts value in place of what old has. writing is held.
+func (s *shelf[T]) write(ctx context.Context, name string, old *volume[T], value T) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	revision, err := s.swap(ctx, name, text, old.revision)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.items[name] = &volume[T]{value: value, text: text, revision: revision}
+	return nil
+}
+
+// swap writes one key. Where the outcome is not known it looks: nobody else writes it.
+func (s *shelf[T]) swap(ctx context.Context, name string, text []byte, revision int64) (int64, error) {
+	// What was begun is written though the client has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWithin)
+	defer cancel()
+	key := s.prefix + name
+	next, err := s.store.Swap(ctx, key, text, revision)
+	if errors.Is(err, cluster.ErrUnknownOutcome) || errors.Is(err, cluster.ErrConflict) {
+		entries, _, failed := s.store.List(ctx, key)
+		if failed != nil {
+			return 0, fmt.Errorf("write %s: %w", key, err)
+		}
+		i := slices.IndexFunc(entries, func(e cluster.Entry) bool { return e.Key == key })
+		switch {
+		case i < 0 && text == nil:
+			return 0, nil
+		case i >= 0 && text != nil && string(entries[i].Value) == string(text):
+			return entries[i].Revision, nil
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("write %s: %w", key, err)
+	}
+	return next, nil
+}
