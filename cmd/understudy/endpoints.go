@@ -35,6 +35,7 @@ func (g *local) openEntry(group string, at cluster.Endpoints, enter func(*proxy.
 		Hold: g.config.Hold, Reads: proxy.Reads(g.config.Reads), BusyPoll: proxy.DefaultBusyPoll, Clock: g.clock, Logger: g.log, Metrics: registry,
 	}
 	g.config.Waits.apply(&o)
+	o.Troubles = func() []string { return g.storeTroubles(group) }
 	if err = enter(&o); err == nil {
 		f.proxy, err = proxy.New(o)
 	}
@@ -45,6 +46,15 @@ func (g *local) openEntry(group string, at cluster.Endpoints, enter func(*proxy.
 	sayTLS(f.proxy.Addrs(), g.log)
 	f.forget = forget
 	return f, nil
+}
+
+// storeTroubles say what is wrong with the store, as a group's agents see it.
+func (g *local) storeTroubles(group string) []string {
+	x, err := g.fleet.Group(group)
+	if err != nil {
+		return nil
+	}
+	return x.StoreTroubles()
 }
 
 // reopen makes the endpoints of a group that the store knows.

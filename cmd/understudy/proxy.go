@@ -175,8 +175,9 @@ type front struct {
 	known   *directory                   // nil: the group is watched
 	watched *watched                     // nil: the group has agents and a store
 	page    atomic.Pointer[http.Handler] // nil until the store has said what the group is
-	led     chan struct{}                // closed when a primary was heard of
-	sayLed  func()                       // closes it, once
+	shown   atomic.Pointer[dashboard.Dashboard]
+	led     chan struct{} // closed when a primary was heard of
+	sayLed  func()        // closes it, once
 }
 
 // prepareHouse checks and takes all that can be refused, and starts nothing.
@@ -232,6 +233,7 @@ func (h *house) prepareFront(ctx context.Context, a *app, c proxyConfig, before 
 		if f.certs != nil {
 			o.ServerTLS = f.nodeTLS
 		}
+		o.Troubles = f.storeTroubles
 		err = f.learn(a)
 	}
 	if err != nil {
@@ -260,6 +262,7 @@ func (h *house) prepareFront(ctx context.Context, a *app, c proxyConfig, before 
 type server interface {
 	Addrs() proxy.Addrs
 	Learn(at time.Duration, s cluster.NodeStatus)
+	Troubles() []string
 	Run(ctx context.Context) error
 
 	// For a process that takes this one's place.

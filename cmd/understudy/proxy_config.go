@@ -180,6 +180,8 @@ func (c *proxyConfig) validateObserve() error {
 		return errors.New("observe: there is no tap; leave clients.tap out")
 	case len(c.Once) > 0 || len(c.Allow) > 0 || c.Reads == string(proxy.ReadsCommitted):
 		return errors.New("observe: every command goes through as it is; leave once, allow and reads committed out")
+	case len(c.Policies) > 0 || c.MaxStaleness != 0 || c.MaxLagBytes != 0:
+		return errors.New("observe: nothing is held, and every read goes to the endpoint's node; leave policies, max_staleness and max_lag_bytes out")
 	}
 	return nil
 }

@@ -15,13 +15,20 @@ import (
 // servedGroup is one of several groups behind one process: its name, its addresses, and what differs from
 // the settings at the top of the file.
 type servedGroup struct {
-	Name     string          `yaml:"name"`
-	Zone     string          `yaml:"zone,omitempty"`
-	Listen   groupListen     `yaml:"listen"`
-	Store    endpointConfig  `yaml:"store,omitempty"`
-	TLS      tlsConfig       `yaml:"tls,omitempty"`
-	Insecure bool            `yaml:"insecure,omitempty"`
-	Hold     time.Duration   `yaml:"hold,omitempty"`
+	Name     string         `yaml:"name"`
+	Zone     string         `yaml:"zone,omitempty"`
+	Listen   groupListen    `yaml:"listen"`
+	Store    endpointConfig `yaml:"store,omitempty"`
+	TLS      tlsConfig      `yaml:"tls,omitempty"`
+	Insecure bool           `yaml:"insecure,omitempty"`
+	Hold     time.Duration  `yaml:"hold,omitempty"`
+
+	HoldRequests int           `yaml:"hold_requests"`
+	HoldBytes    int           `yaml:"hold_bytes"`
+	Policies     policyList    `yaml:"policies"`
+	MaxStaleness time.Duration `yaml:"max_staleness"`
+	MaxLagBytes  int64         `yaml:"max_lag_bytes"`
+
 	Reads    string          `yaml:"reads,omitempty"`
 	Clients  entrance        `yaml:"clients,omitempty"`
 	NodeTLS  bool            `yaml:"node_tls,omitempty"`
@@ -76,7 +83,8 @@ func (c *proxyConfig) groups() []*proxyConfig {
 func (c *proxyConfig) entry() servedGroup {
 	return servedGroup{
 		Name: c.Group, Zone: c.Zone, Listen: groupListen{c.Listen.Primary, c.Listen.Reader, c.Listen.Split}, Store: c.Store, TLS: c.TLS, Insecure: c.Insecure,
-		Hold: c.Hold, Reads: c.Reads, Clients: c.Clients, NodeTLS: c.NodeTLS, Once: c.Once, Allow: c.Allow, Upstream: c.Upstream, Topology: c.Topology, Observe: c.Observe,
+		Hold: c.Hold, HoldRequests: c.HoldRequests, HoldBytes: c.HoldBytes, Policies: c.Policies, MaxStaleness: c.MaxStaleness, MaxLagBytes: c.MaxLagBytes,
+		Reads: c.Reads, Clients: c.Clients, NodeTLS: c.NodeTLS, Once: c.Once, Allow: c.Allow, Upstream: c.Upstream, Topology: c.Topology, Observe: c.Observe,
 	}
 }
 
@@ -85,6 +93,7 @@ func (c proxyConfig) with(g servedGroup) *proxyConfig {
 	c.Group, c.Zone, c.Store, c.TLS, c.Insecure = g.Name, g.Zone, g.Store, g.TLS, g.Insecure
 	c.Listen.Primary, c.Listen.Reader, c.Listen.Split = g.Listen.Primary, g.Listen.Reader, g.Listen.Split
 	c.Hold, c.Reads, c.Clients, c.NodeTLS, c.Once, c.Allow, c.Upstream, c.Topology, c.Observe = g.Hold, g.Reads, g.Clients, g.NodeTLS, g.Once, g.Allow, g.Upstream, g.Topology, g.Observe
+	c.HoldRequests, c.HoldBytes, c.Policies, c.MaxStaleness, c.MaxLagBytes = g.HoldRequests, g.HoldBytes, g.Policies, g.MaxStaleness, g.MaxLagBytes
 	c.Groups = servedGroups{}
 	return &c
 }
@@ -130,7 +139,7 @@ func (c *proxyConfig) inherit(n ast.Node) (g servedGroup, err error) {
 	if len(own.Store.Endpoints) > 0 {
 		g.Store = endpointConfig{}
 	}
-	g.Once, g.Allow = slices.Clone(g.Once), slices.Clone(g.Allow)
+	g.Once, g.Allow, g.Policies = slices.Clone(g.Once), slices.Clone(g.Allow), slices.Clone(g.Policies)
 	if err := yaml.NodeToValue(n, &g, yaml.DisallowUnknownField()); err != nil {
 		return g, inTheFile(err, known)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,10 +47,13 @@ func TestAGroupTakesFromTheTopOfTheFileWhatItDoesNotSay(t *testing.T) {
 hold: 7s
 store: {endpoints: ["127.0.0.1:2379"]}
 clients: {max_clients: 50}
+hold_requests: 500
+max_lag_bytes: 1000000
+policies: [{prefix: "session:", on_unavailable: fail}]
 groups:
   - {name: shop, listen: {primary: "127.0.0.1:1"}}
-  - {name: jobs, zone: b, hold: 9s, listen: {primary: "127.0.0.1:2"}, clients: {output_limit: 100000000}}
-  - {name: cache, listen: {reader: "127.0.0.1:3"}, upstream: {static: {primary: "127.0.0.1:4"}}}
+  - {name: jobs, zone: b, hold: 9s, hold_bytes: 20000000, max_staleness: 3s, max_lag_bytes: 0, policies: [{prefix: "cache:", on_unavailable: stale, max_staleness: 30s, max_hold: 1s}], listen: {primary: "127.0.0.1:2"}, clients: {output_limit: 100000000}}
+  - {name: cache, policies: [], listen: {reader: "127.0.0.1:3"}, upstream: {static: {primary: "127.0.0.1:4"}}}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -67,11 +71,27 @@ groups:
 	if shop.Clients.OutputLimit != defaultEntrance().OutputLimit {
 		t.Error("one group's limit is another's")
 	}
+	top := policyConfig{Prefix: "session:", OnUnavailable: "fail"}
+	own := policyConfig{Prefix: "cache:", OnUnavailable: "stale", MaxHold: time.Second, MaxStaleness: 30 * time.Second}
+	if w := shop.waits(); !slices.Equal(w.Policies, policyList{top}) || w.HoldRequests != 500 || w.MaxLagBytes != 1000000 || w.MaxStaleness != 0 {
+		t.Errorf("shop: %+v", w)
+	}
+	if w := cache.waits(); len(w.Policies) != 0 || w.HoldRequests != 500 {
+		t.Errorf("cache: %+v", w)
+	}
+	if w := jobs.waits(); !slices.Equal(w.Policies, policyList{own}) || w.HoldRequests != 500 || w.HoldBytes != 20000000 || w.MaxLagBytes != 0 || w.MaxStaleness != 3*time.Second {
+		t.Errorf("jobs: %+v", w)
+	}
 	var b strings.Builder
 	if err := c.print(&b); err != nil {
 		t.Fatal(err)
 	}
 	again, err := loadProxyConfig(proxyFile(t, b.String()))
+	for i := range again.groups() {
+		if got, want := fmt.Sprint(again.groups()[i].waits()), fmt.Sprint(c.groups()[i].waits()); got != want {
+			t.Errorf("group %d, printed and read again: %s, want %s", i, got, want)
+		}
+	}
 	if err != nil || len(again.groups()) != 3 || again.groups()[1].Hold != 9*time.Second {
 		t.Errorf("what is printed is not what was read: %v\n%s", err, &b)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,13 +32,16 @@ type directory struct {
 	read     bool // the store has answered
 	spec     *cluster.Spec
 	machines map[string]cluster.Machine
-	kept     []byte // what the file says, but for when it was written
+	kept     []byte    // what the file says, but for when it was written
+	away     time.Time // since when the store does not answer; zero: it does
 }
 
 // The bounds of the directory's calls and pauses.
 const (
 	lookWithin = 2 * time.Second
 	lookAgain  = 500 * time.Millisecond // after a failure, and when a watch broke
+	// probeEvery is how often the store is asked whether it is there: a watch says nothing while it is not.
+	probeEvery = 5 * time.Second
 )
 
 func newDirectory(group string, store cluster.Store, file string, log *slog.Logger) *directory {
@@ -51,8 +55,36 @@ func (d *directory) run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { d.watch(ctx, cluster.SpecKey(d.group)) })
 	work.Go(func() { d.watch(ctx, cluster.MachinesPrefix) })
+	work.Go(func() { d.probe(ctx) })
 	work.Wait()
 	return nil
+}
+
+// probe notes since when the store is away.
+func (d *directory) probe(ctx context.Context) {
+	for ; ctx.Err() == nil; rest(ctx, probeEvery) {
+		bound, cancel := context.WithTimeout(ctx, lookWithin)
+		_, _, err := d.store.List(bound, cluster.SpecKey(d.group))
+		cancel()
+		d.mu.Lock()
+		switch {
+		case err == nil:
+			d.away = time.Time{}
+		case d.away.IsZero() && ctx.Err() == nil:
+			d.away = time.Now()
+		}
+		d.mu.Unlock()
+	}
+}
+
+// troubles say that the store is away; none: it is not, as far as is known.
+func (d *directory) troubles() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away.IsZero() {
+		return nil
+	}
+	return []string{fmt.Sprintf("the store is unreachable from this proxy since %s: what was known of the group stays in force", d.away.UTC().Format(time.RFC3339))}
 }
 
 // watch reads the keys below a prefix, and every change of them.
@@ -209,11 +241,13 @@ func (f *front) show(ctx context.Context, spec cluster.Spec) (stop func(), err e
 		Group: spec.Name, Durability: spec.Durability, Profile: p, OnLostQuorum: spec.OnLostQuorum, PreferredZone: spec.PreferredZone,
 		Peers: peersOf(spec), Nodes: nodes, Machines: machines, Endpoints: f.endpoints(), Clock: f.clock, Kill: killThrough(nodes),
 		Metrics: both{registry, f.metrics}, Logger: f.plain, Mode: f.mode(),
+		Troubles: func() []string { return slices.Concat(f.proxy.Troubles(), f.known.troubles()) },
 	})
 	if err != nil {
 		forget()
 		return nil, err
 	}
+	f.shown.Store(page)
 	handler := page.Handler()
 	f.page.Store(&handler)
 	ctx, cancel := context.WithCancel(ctx)
@@ -227,6 +261,15 @@ func (f *front) show(ctx context.Context, spec cluster.Spec) (stop func(), err e
 		client.Close()
 		forget()
 	}, nil
+}
+
+// storeTroubles say what is wrong with the store, as this proxy and the agents see it.
+func (f *front) storeTroubles() []string {
+	all := f.known.troubles()
+	if page := f.shown.Load(); page != nil {
+		all = append(all, page.StoreTroubles()...)
+	}
+	return all
 }
 
 // newClient makes what asks the agents. Between regions an answer takes longer.

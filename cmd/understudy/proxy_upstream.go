@@ -43,7 +43,7 @@ const keptEvents = 256
 // newWatched checks the configuration against its files, and starts nothing.
 func newWatched(f *front) (*watched, error) {
 	u := f.config.Upstream
-	o, err := u.options()
+	o, err := u.options(f.plain)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +131,7 @@ func (w *watched) show() {
 	o := dashboard.Options{
 		Group: c.Group, Durability: cluster.DurabilityAsync, Profile: w.profile, Nodes: map[cluster.NodeID]dashboard.Node{},
 		Endpoints: w.f.endpoints(), Clock: w.f.clock, Operator: c.Upstream.operator(), Logger: w.f.plain, Mode: w.f.mode(),
+		Troubles: w.f.proxy.Troubles,
 	}
 	for id, n := range w.nodes {
 		o.Nodes[id] = n
