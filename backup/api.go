@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,10 +60,10 @@ type Ask struct {
 
 // RestoreAsk says which group is to be made of a backup.
 type RestoreAsk struct {
-	Ask                      // Group is the new one's name
-	Nodes  int               `json:"nodes,omitempty"` // 0: as many as the group had
-	Zones  []string          `json:"zones,omitempty"` // none: those of the nodes of the group
-	Listen cluster.Endpoints `json:"listen,omitzero"` // ""; any free port on the loopback
+	Ask            // Group is the new one's name
+	Nodes int      `json:"nodes,omitempty"` // 0: as many as the group had
+	Zones []string `json:"zones,omitempty"` // none: those of the nodes of the group
+	Port  int      `json:"port,omitempty"`  // of its primary endpoint; 0: the next one that is free
 }
 
 // Outcome answers a request.
@@ -91,7 +92,7 @@ const (
 	maxBody      = 16 << 10
 )
 
-// NewAPI returns one that serves. Stop ends what it has under way.
+// NewAPI returns one that serves; see Run.
 func NewAPI(o APIOptions) *API {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -101,17 +102,14 @@ func NewAPI(o APIOptions) *API {
 	return a
 }
 
-// Stop ends what is under way, and waits for it: nothing of it is left, or it is whole.
-func (a *API) Stop(ctx context.Context) error {
+// Run lets requests be carried out until ctx ends; it returns when nothing of them is under way any more.
+func (a *API) Run(ctx context.Context) error {
+	<-ctx.Done()
+	a.mu.Lock() // none begins from here on
 	a.end()
-	done := make(chan struct{})
-	go func() { a.work.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return errors.New("a backup under way has not ended; the next start clears it away")
-	}
+	a.mu.Unlock()
+	a.work.Wait()
+	return nil
 }
 
 // Handler serves the paths above.
@@ -215,6 +213,9 @@ func (a *API) serveDelete(w http.ResponseWriter, r *http.Request) {
 // failed is the outcome of an error.
 func failed(err error) Outcome {
 	o := Outcome{Done: true, Message: err.Error()}
+	for _, said := range []error{ErrRequest, cluster.ErrRefused} { // what the members say, too
+		o.Message = strings.ReplaceAll(o.Message, said.Error()+": ", "")
+	}
 	switch {
 	case errors.Is(err, ErrName), errors.Is(err, ErrRequest):
 		o.Invalid = true

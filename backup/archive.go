@@ -346,6 +346,33 @@ func (a *Archive) copy(ctx context.Context, id, path string) error {
 	return nil
 }
 
+// SetAttributes replaces what the maker of a backup keeps in its manifest. Errors: ErrNotFound, ErrState.
+func (a *Archive) SetAttributes(id string, attributes any) error {
+	b, end, err := a.use(id, true)
+	if err != nil {
+		return err
+	}
+	defer end()
+	m := b.Manifest
+	if err := m.attach(attributes); err != nil {
+		return err
+	}
+	temp := a.path(id, begunFile)
+	if err = writeSync(temp, m); err == nil {
+		err = os.Rename(temp, a.path(id, manifestFile))
+	}
+	if err == nil {
+		err = syncDir(filepath.Join(a.opts.Dir, id))
+	}
+	if err != nil {
+		return fmt.Errorf("change the attributes of backup %s: %w", id, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.items[id].Attributes = m.Attributes
+	return nil
+}
+
 // Delete ends a backup. It is gone for everybody before its bytes are. Errors: ErrNotFound; ErrState: it is being
 // made, or read.
 func (a *Archive) Delete(id string) error {

@@ -356,8 +356,13 @@ func TestRequestsAreAnsweredOnceAndAgain(t *testing.T) {
 		if code, o := ask(http.MethodGet, "/api/backups/one", ""); code != http.StatusBadGateway || o.OK {
 			t.Errorf("it is gone: %d %+v", code, o)
 		}
-		if err := api.Stop(t.Context()); err != nil {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := api.Run(ctx); err != nil {
 			t.Error(err)
+		}
+		if code, o := ask(http.MethodPost, "/api/backups", ""); code != http.StatusBadGateway {
+			t.Errorf("asked while it stops: %d %+v", code, o)
 		}
 	})
 }

@@ -127,3 +127,6 @@ func (g *Group) Contents(ctx context.Context) (redis.Contents, error) {
 	}
 	return n.Contents(ctx)
 }
+
+// Record puts an event of somebody else into the group's timeline.
+func (g *Group) Record(e cluster.Event) { g.record(e) }

@@ -43,6 +43,11 @@ func (s *Service) createReplicationGroup(ctx context.Context, in *elasticache.Cr
 	if err != nil {
 		return nil, err
 	}
+	end, ok := s.make(r.ID)
+	if !ok {
+		return nil, groupExists(r.ID)
+	}
+	defer end()
 	if token != "" {
 		// The token first: a record without it would open a group to everybody.
 		if err := s.putTokens(ctx, r.ID, []string{token}); err != nil {
@@ -57,6 +62,21 @@ func (s *Service) createReplicationGroup(ctx context.Context, in *elasticache.Cr
 	s.told()
 	s.carryOut(r.ID)
 	return &elasticache.CreateReplicationGroupOutput{ReplicationGroup: s.shown(ctx, r)}, nil
+}
+
+// make takes a name until end is called: two clients that ask for it at once must not mix their tokens.
+func (s *Service) make(group string) (end func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.groups.get(group); there || s.making[group] {
+		return nil, false
+	}
+	s.making[group] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.making, group)
+	}, true
 }
 
 func groupExists(id string) error {
@@ -284,6 +304,11 @@ func (s *Service) create(ctx context.Context, r record) error {
 	if err := whole(ctx, g, createWithin); err != nil {
 		return err
 	}
+	if r.Task.Snapshot != "" {
+		if err := s.restored(ctx, r.ID, r.Task.Snapshot); err != nil {
+			return err
+		}
+	}
 	// Of a snapshot one node has the data, and leads; the others copy it.
 	if missing := missingIn(g.Spec(), r.Task.Spec.Nodes); len(missing) > 0 {
 		if err := g.Grow(ctx, missing...); err != nil {
@@ -399,7 +424,7 @@ func (s *Service) deleteReplicationGroup(ctx context.Context, in *elasticache.De
 	case final != "" && s.opts.Snapshots == nil:
 		return nil, combination("FinalSnapshotIdentifier: this front has no snapshots.")
 	case final != "":
-		if err := checkName("SnapshotName", strings.ToLower(final), 255); err != nil {
+		if err := s.checkFinal(final); err != nil {
 			return nil, err
 		}
 	}

@@ -125,6 +125,9 @@ func (s *Service) state(r record, l live) string {
 	if r.State == stateAvailable && !l.runs {
 		return stateModifying
 	}
+	if r.State == stateAvailable && s.snapshotting(r.ID) {
+		return stateSnapshotting
+	}
 	return r.State
 }
 

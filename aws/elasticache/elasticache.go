@@ -34,7 +34,8 @@ type Options struct {
 	Memory int64
 	// Authority is the path of the certificate that vouches for endpoints with encryption in transit.
 	Authority string
-	Snapshots Snapshots    // nil: there are none
+	Backups   *Backups     // what snapshots are kept in; nil: there are none
+	Snapshots Snapshots    // made of Backups, where that is not nil
 	Notify    func(Notice) // must not block; nil: nobody is told
 	Now       func() time.Time
 	Logger    *slog.Logger
@@ -60,6 +61,7 @@ type Service struct {
 
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before and after
+	making  map[string]bool // groups that are being written down
 	running map[string]bool // groups whose task a goroutine carries out
 	watched map[string]context.CancelFunc
 	news    chan struct{} // closed, and made anew, when a record has changed
@@ -90,7 +92,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		opts: o, log: o.Logger.With("component", "elasticache"), wire: wire.NewService(wire.ElastiCache()),
 		groups: newShelf[record](o.Store, "groups"), tokens: newShelf[tokens](o.Store, "tokens"),
 		parameters: newShelf[parameterGroup](o.Store, "parameters"), subnets: newShelf[subnetGroup](o.Store, "subnets"),
-		events: newEvents(o.Store, o.Now), running: map[string]bool{}, watched: map[string]context.CancelFunc{}, news: make(chan struct{}),
+		events: newEvents(o.Store, o.Now), making: map[string]bool{}, running: map[string]bool{}, watched: map[string]context.CancelFunc{}, news: make(chan struct{}),
 	}
 	for _, load := range []func(context.Context) error{s.groups.load, s.tokens.load, s.parameters.load, s.subnets.load, s.events.load} {
 		if err := load(ctx); err != nil {
@@ -131,6 +133,7 @@ func (s *Service) serve() {
 	wire.Handle(w, s.listTagsForResource)
 	wire.Handle(w, s.addTagsToResource)
 	wire.Handle(w, s.removeTagsFromResource)
+	s.openSnapshots()
 }
 
 // Wire is what aws.New takes.
@@ -168,6 +171,8 @@ func (s *Service) sweep(ctx context.Context) {
 		s.log.Warn("groups are not taken up: it is tried again", "error", err)
 	}
 	s.events.prune(ctx)
+	s.forgetTokens(ctx)
+	s.takeDaily()
 	for _, r := range s.groups.all() {
 		s.follow(r.ID)
 		if r.Task != nil {
@@ -188,6 +193,20 @@ func (s *Service) Door(group string) Door {
 // tokens are a group's passwords: any of them is good.
 type tokens struct {
 	Tokens []string `json:"tokens"`
+}
+
+// forgetTokens takes away the tokens of groups that a crash kept from being: they are written first.
+func (s *Service) forgetTokens(ctx context.Context) {
+	for _, name := range s.tokens.names() {
+		s.mu.Lock()
+		making := s.making[name]
+		s.mu.Unlock()
+		if _, ok := s.groups.get(name); !ok && !making {
+			if err := s.tokens.remove(ctx, name); err != nil {
+				s.log.Warn("a token that nobody needs is kept: it is tried again", "group", name, "error", err)
+			}
+		}
+	}
 }
 
 // told wakes those who wait for a change of a record.

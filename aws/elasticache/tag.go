@@ -71,6 +71,8 @@ func (s *Service) changeTags(ctx context.Context, arn string, f func(wire.Tags) 
 		}
 		_, err = s.parameters.change(ctx, name, func(g *parameterGroup) error { return put(&g.Tags) })
 		return out, err
+	case "snapshot":
+		return s.snapshotTags(name, f)
 	case "subnetgroup":
 		g, err := s.subnetGroup(name)
 		if err != nil || f == nil {

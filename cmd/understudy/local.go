@@ -48,6 +48,7 @@ type local struct {
 
 	elasticache *elasticache.Service
 	aws         *aws.Handler
+	backups     backups
 }
 
 // prepare checks and takes all that can be refused, and starts nothing: its errors are one line for
@@ -158,7 +159,8 @@ func (g *local) start(ctx context.Context, a *app) error {
 	if err := g.startGroups(ctx, a, fencer, store); err != nil {
 		return err
 	}
-	a.run("http", part{"http", func(ctx context.Context) error { return dashboard.Serve(ctx, g.http, g.aws.Before(&g.pages), g.log) }})
+	pages := g.aws.Before(g.withBackups(&g.pages))
+	a.run("http", part{"http", func(ctx context.Context) error { return dashboard.Serve(ctx, g.http, pages, g.log) }})
 	return nil
 }
 
@@ -195,6 +197,9 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 	if err != nil {
 		return err
 	}
+	if err := g.openBackups(ctx, a); err != nil {
+		return err
+	}
 	if err := g.startAWS(ctx, a, store); err != nil {
 		return err
 	}
@@ -213,7 +218,8 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 		return err
 	}
 	a.run("groups", part{"groups", g.fleet.Run}, part{"passwords", g.followLogins})
-	a.run("elasticache", part{"elasticache", g.elasticache.Run}) // it ends before the groups that it changes
+	// These end before the groups that they change.
+	a.run("elasticache", part{"elasticache", g.elasticache.Run}, part{"backups", g.backups.api.Run})
 	return nil
 }
 

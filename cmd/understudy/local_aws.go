@@ -28,7 +28,7 @@ func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error
 		Engine:     elasticache.Engine{Name: g.binary.Flavor, Version: g.binary.Version},
 		Durability: cluster.Durability(c.Durability), Profile: c.Profile,
 		TestFailovers: c.AWS.TestFailovers, NodeMemory: int64(c.AWS.NodeMemory), Memory: machineMemory(),
-		Authority: filepath.Join(g.tlsDir(), certs.AuthorityCert), Logger: g.log,
+		Authority: filepath.Join(g.tlsDir(), certs.AuthorityCert), Backups: g.snapshots(), Logger: g.log,
 	})
 	if err != nil {
 		return err
