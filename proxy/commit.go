@@ -329,14 +329,37 @@ func (c *committer) decide(r *request) {
 	}
 }
 
-// giveUp answers the writes that no primary came to confirm.
-func (c *committer) giveUp() {
+// giveUp answers what no primary came to confirm, after a time without one.
+func (c *committer) giveUp(closed time.Duration) {
 	c.abandon()
 	for _, r := range c.answered.take() {
 		c.taint(r)
-		c.l.count.leaked++
-		c.l.unknown(r, "answered, and no primary came to confirm it")
+		if r.write && !r.idem {
+			c.l.count.leaked++
+			c.l.unknown(r, "answered, and no primary came to confirm it")
+			continue
+		}
+		c.l.giveUp(r, errNoPrimary(closed, c.l.now-r.ackFrom))
 	}
+}
+
+// recall takes out the reads for which ok holds: they are to be asked again.
+func (c *committer) recall(ok func(*request) bool) (reads []*request) {
+	for i := range c.answered.n {
+		if r := c.answered.at(i); !r.write && ok(r) {
+			reads = append(reads, r)
+		}
+	}
+	if len(reads) == 0 {
+		return nil
+	}
+	c.abandon()
+	for _, r := range c.answered.take() {
+		if r.write || !ok(r) {
+			c.answered.push(r)
+		}
+	}
+	return reads
 }
 
 // abandon ends the round under way: its answers must not be taken for the next one's.

@@ -223,7 +223,7 @@ func TestUnderstudyTellsThePolicies(t *testing.T) {
 		o.Policies = []Policy{{OnUnavailable: Fail}, {Prefix: "cache:", OnUnavailable: Stale, MaxStaleness: time.Minute}, {Prefix: "q:", OnUnavailable: Hold, MaxHold: time.Second}}
 	})
 	g.lead(a, 1, nil)
-	want := []string{"cache: stale 4000 60000", "q: hold 1000 0", " fail 4000 0"}
+	want := []string{"cache: stale 4000 60000", "q: hold 1000 0", " fail 0 0"}
 	for _, proto := range []int{2, 3} {
 		v, err := dialRedis(t, g.proxy.Addrs().Reader, proto).Do(ctx, "UNDERSTUDY", "POLICIES").Slice()
 		must(t, err)

@@ -396,5 +396,5 @@ func (l *loop) expireSent(shut bool, since time.Duration) {
 		}
 	}
 	l.settleDoubts(len(l.doubts), nil)
-	l.commits.giveUp()
+	l.commits.giveUp(since)
 }

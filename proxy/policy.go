@@ -275,9 +275,12 @@ func (l *loop) enforceOn(r *request) bool {
 }
 
 // recall takes back the reads that a primary has been sent which may not answer them any more, and says
-// nothing: what their policy says is better than to wait until its connections break. Reads that travel in a
-// batch wait for that.
+// nothing, and those whose answers wait for a commit: what their policy says is better than to wait until its
+// connections break. Reads that travel in a batch wait for that.
 func (l *loop) recall() {
+	for _, r := range l.commits.recall(func(r *request) bool { return !r.ded && r.reads() && l.policyOf(r) != nil }) {
+		l.again(r)
+	}
 	for key, b := range l.lanes {
 		if key.node != l.writer.Node {
 			continue

@@ -178,6 +178,40 @@ func TestRequestsUnderWayDoAsTheirPolicySays(t *testing.T) {
 	answers["plain"].hear("$1", "p")
 }
 
+// What its primary has answered waits for a replica, and then for a primary that comes to confirm it.
+func TestReadsThatWaitForACommitDoAsTheirPolicySays(t *testing.T) {
+	a, b := startNode(t, "g-001"), startNode(t, "g-002")
+	a.promote(t)
+	b.replicaOf(t, a)
+	g := startProxy(t, func(o *Options) {
+		o.Hold = 500 * time.Millisecond
+		o.Policies = []Policy{{Prefix: "session:", OnUnavailable: Fail}}
+	})
+	g.say(b.status)
+	g.leadSync(a, 1, "g-002")
+	must(t, dialRedis(t, g.proxy.Addrs().Primary, 2).MSet(ctx, "session:1", "s", "plain", "p").Err())
+	b.freeze(t)
+	say := func(line string) *talker {
+		c := dialTalker(t, g.proxy.Addrs().Primary)
+		before := g.metric("understudy_proxy_requests_total")
+		c.say("%s", line)
+		eventually(t, line+" is under way", func() bool { return g.metric("understudy_proxy_requests_total") > before })
+		return c
+	}
+	again := []*talker{say("SET session:1 t"), say("SET plain q")}
+	eventually(t, "the primary has the writes", func() bool { return a.client.Get(ctx, "plain").Val() == "q" })
+	failed := say("GET session:1")
+	again = append(again, say("GET plain"))
+	lost := say("INCR n")
+	eventually(t, "the primary has counted", func() bool { return a.client.Get(ctx, "n").Val() == "1" })
+	g.fence(a)
+	failed.hearError("set to fail at once")
+	lost.hearError("UNKNOWN")
+	for _, c := range again {
+		c.hearError("TRYAGAIN no primary since")
+	}
+}
+
 func TestSwitchoverFailsNobody(t *testing.T) {
 	g, a, b := classes(t, nil)
 	pausing := g.said[a.id]

@@ -48,9 +48,13 @@ var help = []string{
 func (l *loop) appendPolicies(dst []byte, proto int) []byte {
 	dst = resp.AppendArray(dst, len(l.policies.all))
 	for _, p := range l.policies.all {
+		hold := p.MaxHold
+		if p.OnUnavailable == Fail {
+			hold = 0
+		}
 		dst = appendFacts(dst, proto, []fact{
 			{"prefix", p.Prefix}, {"on_unavailable", string(p.OnUnavailable)},
-			{"max_hold_ms", p.MaxHold.Milliseconds()}, {"max_staleness_ms", p.MaxStaleness.Milliseconds()},
+			{"max_hold_ms", hold.Milliseconds()}, {"max_staleness_ms", p.MaxStaleness.Milliseconds()},
 		})
 	}
 	return dst
