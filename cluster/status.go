@@ -63,6 +63,10 @@ type Endpoints struct {
 	Reader  string `json:"reader"`
 	Split   string `json:"split"`
 	HTTP    string `json:"http"`
+	// Where clients come in over TLS; "": nowhere. The addresses above are these where there are no others.
+	PrimaryTLS string `json:"primary_tls,omitempty"`
+	ReaderTLS  string `json:"reader_tls,omitempty"`
+	SplitTLS   string `json:"split_tls,omitempty"`
 }
 
 // Change is one change of primary: a failover or a switchover.

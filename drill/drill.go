@@ -70,7 +70,7 @@ type mark struct {
 }
 
 func newRun(o Options, fault Fault) *run {
-	r := &run{o: o, fault: fault, api: newAPI(o.HTTP), started: time.Now(), whole: make(chan struct{}), stock: map[string][]entry{}}
+	r := &run{o: o, fault: fault, api: newAPI(o.HTTP, o.Transport), started: time.Now(), whole: make(chan struct{}), stock: map[string][]entry{}}
 	r.phase.Store(PhasePreparing)
 	return r
 }
@@ -137,8 +137,12 @@ func (r *run) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	r.lanes = r.buildLanes(s)
-	return nil
+	addrs, err := r.o.Login.endpoints(s.Endpoints)
+	if err != nil {
+		return err
+	}
+	r.lanes = r.buildLanes(s, addrs)
+	return r.o.Login.check(ctx, addrs[wherePrimary])
 }
 
 // checker is a Fault that can tell beforehand whether it may be injected.
@@ -152,17 +156,13 @@ const (
 	aboutDirect     = "Its clients do what an application does today: they connect to the address of the node that was the primary when they started, for reads and for writes, and after an error they connect to that same address again. They use go-redis with its retries off, 1 s to connect and 3 s for an answer, at a third of the rate. When the old primary comes back it is a replica: it answers reads again, and refuses writes with READONLY."
 )
 
-func (r *run) buildLanes(s cluster.Status) []*lane {
+// buildLanes makes the lanes; addrs are the group's endpoints.
+func (r *run) buildLanes(s cluster.Status, addrs map[string]string) []*lane {
 	id := fmt.Sprintf("drill:%x:", r.started.UnixNano())
 	understudy := &lane{
 		name: LaneUnderstudy, about: aboutUnderstudy, prefix: id + "u:", workload: mixes[r.o.Workload], clock: r.clock,
 		writers: r.o.Writers, readers: r.o.Readers, rate: r.o.Rate, seed: r.o.Seed,
-		addrs: map[string]string{wherePrimary: s.Endpoints.Primary, whereReader: s.Endpoints.Reader, whereSplit: s.Endpoints.Split},
-	}
-	for where, addr := range understudy.addrs {
-		if addr == "" { // a group without that endpoint is read at its primary one
-			understudy.addrs[where] = s.Endpoints.Primary
-		}
+		addrs: addrs, login: r.o.Login,
 	}
 	lanes := []*lane{understudy}
 	for range r.o.Compare { // validated: only direct
@@ -182,7 +182,7 @@ func (r *run) buildLanes(s cluster.Status) []*lane {
 
 func (r *run) stockUp(ctx context.Context) error {
 	for _, l := range r.lanes {
-		c := newClient(l.addrs[l.place(wherePrimary)])
+		c := l.login.client(l.addrs[l.place(wherePrimary)])
 		stock, err := populate(ctx, c, l)
 		_ = c.Close()
 		if err != nil {
@@ -322,7 +322,7 @@ func (r *run) watchEvents(ctx context.Context) {
 
 // clean removes the drill's keys from the group.
 func (r *run) clean(ctx context.Context) {
-	c := newClient(r.lanes[0].addrs[wherePrimary])
+	c := r.o.Login.client(r.lanes[0].addrs[wherePrimary])
 	defer c.Close()
 	for _, l := range r.lanes {
 		if err := clean(ctx, c, append(r.stock[l.name], l.entries()...)); err != nil {
@@ -333,7 +333,7 @@ func (r *run) clean(ctx context.Context) {
 
 // conclude reads what survived, and judges.
 func (r *run) conclude(ctx context.Context, injected error) (Result, error) {
-	c := newClient(r.lanes[0].addrs[wherePrimary])
+	c := r.o.Login.client(r.lanes[0].addrs[wherePrimary])
 	defer c.Close()
 	faultAt := time.Duration(r.faultAt.Load())
 	if faultAt == 0 {

@@ -56,6 +56,7 @@ type lane struct {
 	name     string
 	about    string
 	addrs    map[string]string // where -> HOST:PORT
+	login    Login             // at all of them
 	prefix   string            // of every key
 	workload mix
 	writers  int
@@ -161,7 +162,7 @@ func (w *worker) client(where string) *redis.Client {
 	where = w.lane.place(where)
 	c := w.clients[where]
 	if c == nil {
-		c = newClient(w.lane.addrs[where])
+		c = w.lane.login.client(w.lane.addrs[where])
 		w.clients[where] = c
 	}
 	return c

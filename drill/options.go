@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,11 @@ const (
 
 // Options say what to break, under which load, and what is still good.
 type Options struct {
-	HTTP     string // HOST:PORT of the instance
+	HTTP string // HOST:PORT of the instance, or a URL
+	// Transport sends requests to HTTP, with what the instance asks for; nil: nothing.
+	Transport http.RoundTripper
+	Login     Login // at the endpoints
+
 	Fault    string // one of Faults; default kill-primary
 	Workload string // one of Workloads; default mixed
 	Duration time.Duration
@@ -155,6 +160,9 @@ func (o *Options) validate() error {
 func (o Options) command() string {
 	c := fmt.Sprintf("understudy drill run --fault %s --workload %s --duration %v --at %v --writers %d --readers %d --rate %d --seed %d --rto %v --rpo %d --max-errors %d",
 		o.Fault, o.Workload, o.Duration, o.At, o.Writers, o.Readers, o.Rate, o.Seed, o.RTO, o.RPO, o.MaxErrors)
+	if o.Login.User != "" {
+		c += " --user " + o.Login.User
+	}
 	if len(o.Compare) > 0 {
 		c += " --compare " + strings.Join(o.Compare, ",")
 	}

@@ -28,13 +28,15 @@ type api struct {
 	client *http.Client // without a timeout of its own: every call carries a deadline, the event stream ends with its context
 }
 
-func newAPI(addr string) *api {
+func newAPI(addr string, by http.RoundTripper) *api {
 	base := addr
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
-	// A transport of its own: its idle connections end with the run.
-	return &api{strings.TrimSuffix(base, "/"), &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
+	if by == nil { // a transport of its own: its idle connections end with the run
+		by = &http.Transport{MaxIdleConnsPerHost: 4}
+	}
+	return &api{strings.TrimSuffix(base, "/"), &http.Client{Transport: by}}
 }
 
 func (a *api) close() { a.client.CloseIdleConnections() }
@@ -64,6 +66,9 @@ func (a *api) status(ctx context.Context) (cluster.Status, error) {
 	}
 	defer resp.Body.Close()
 	var s cluster.Status
+	if resp.StatusCode == http.StatusUnauthorized {
+		return s, fmt.Errorf("%w: %s asks for a token: --token-file, or UNDERSTUDY_TOKEN_FILE in the environment", cluster.ErrRefused, a.base)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return s, fmt.Errorf("%w: GET %s/api/status answered %s", ErrUnreachable, a.base, resp.Status)
 	}

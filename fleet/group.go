@@ -80,8 +80,9 @@ func newGroup(f *Fleet, d Definition) (*Group, error) {
 	o := dashboard.Options{
 		Group: d.Spec.Name, Durability: d.Spec.Durability, Profile: g.profile, OnLostQuorum: d.Spec.OnLostQuorum, PreferredZone: d.Spec.PreferredZone,
 		Peers: g.peers(), Nodes: g.shown(), Manual: d.Spec.Manual,
-		Endpoints: cluster.Endpoints{Primary: or(a.Primary, a.PrimaryTLS), Reader: or(a.Reader, a.ReaderTLS), Split: or(a.Split, a.SplitTLS), HTTP: f.opts.HTTP},
-		Clock:     f.opts.Clock, Kill: g.kill, ChangeFile: g.changeFile(), Metrics: dashboard.Both{Registerer: registry, Gatherer: f.opts.Metrics}, Logger: f.opts.Logger,
+		Endpoints: cluster.Endpoints{Primary: or(a.Primary, a.PrimaryTLS), Reader: or(a.Reader, a.ReaderTLS), Split: or(a.Split, a.SplitTLS), HTTP: f.opts.HTTP,
+			PrimaryTLS: a.PrimaryTLS, ReaderTLS: a.ReaderTLS, SplitTLS: a.SplitTLS},
+		Clock: f.opts.Clock, Kill: g.kill, ChangeFile: g.changeFile(), Metrics: dashboard.Both{Registerer: registry, Gatherer: f.opts.Metrics}, Logger: f.opts.Logger,
 	}
 	o.Troubles = d.Proxy.Troubles
 	if d.Tap {

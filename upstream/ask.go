@@ -144,7 +144,7 @@ func (a *asker) dial(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(dialWithin, w.opts.Lease))
 	defer cancel()
 	l := &link{}
-	options := []redis.DialOption{redis.DialUsername(w.opts.User), redis.DialPassword(w.opts.Password),
+	options := []redis.DialOption{redis.DialUsername(w.opts.User), redis.DialPassword(current(w.opts.Password, w.opts.PasswordNow)),
 		redis.DialContextFunc(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			c, err := w.connect(ctx, name)
 			if err == nil {

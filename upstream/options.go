@@ -26,6 +26,9 @@ type Options struct {
 	// User and Password are as whom the nodes are asked. Password alone is for a server with one password
 	// for all (requirepass, ElastiCache's AUTH token). The user needs PING and INFO.
 	User, Password string
+	// PasswordNow is asked for the password before each connection, where it may change; nil: it is Password. It
+	// is also that of Access, then.
+	PasswordNow func() string
 	// TLS is for the connections to the nodes; nil: plain. Without a ServerName a node's certificate has to
 	// be for the host by which its source names it.
 	TLS *tls.Config
@@ -70,8 +73,9 @@ type Static struct {
 type Sentinel struct {
 	Name  string   // of the master, as the sentinels call it
 	Addrs []string // of the sentinels, HOST:PORT
-	// User, Password and TLS are for the connections to the sentinels.
+	// User, Password and TLS are for the connections to the sentinels; PasswordNow is as that of the nodes.
 	User, Password string
+	PasswordNow    func() string
 	TLS            *tls.Config
 	// Poll is how often each sentinel is asked which nodes there are. Changes are heard of by subscription.
 	Poll  time.Duration
@@ -268,4 +272,21 @@ func checkAddrs(field string, addrs []string, most int) error {
 		seen[a] = true
 	}
 	return nil
+}
+
+// current is a password as it is now.
+func current(password string, now func() string) string {
+	if now != nil {
+		return now()
+	}
+	return password
+}
+
+// access is what proxies are told now.
+func (o *Options) access() cluster.Access {
+	a := o.Access
+	if a.Password != "" {
+		a.Password = current(a.Password, o.PasswordNow)
+	}
+	return a
 }

@@ -27,7 +27,7 @@ func (j *judge) status(n *node) cluster.NodeStatus {
 	w := n.answer.word
 	s := cluster.NodeStatus{
 		Group: j.opts.Group, Node: n.id, Zone: n.zone, Nodes: len(j.nodes), Addr: n.answer.addr,
-		Role: w.role, Epoch: j.epoch, Durability: cluster.DurabilityAsync, Position: w.pos, Access: j.opts.Access,
+		Role: w.role, Epoch: j.epoch, Durability: cluster.DurabilityAsync, Position: w.pos, Access: j.opts.access(),
 	}
 	if s.Role == "" {
 		s.Role = cluster.RoleReplica // it has never been heard

@@ -132,7 +132,7 @@ func (s *sentinels) dial(ctx context.Context, w *Watcher, addr string) (redis.Co
 }
 
 func (s *sentinels) dialOptions(w *Watcher, addr string) []redis.DialOption {
-	options := []redis.DialOption{redis.DialUsername(s.opts.User), redis.DialPassword(s.opts.Password),
+	options := []redis.DialOption{redis.DialUsername(s.opts.User), redis.DialPassword(current(s.opts.Password, s.opts.PasswordNow)),
 		redis.DialReadTimeout(dialWithin), redis.DialWriteTimeout(dialWithin), redis.DialTLSHandshakeTimeout(dialWithin),
 		redis.DialContextFunc(func(ctx context.Context, _, _ string) (net.Conn, error) { return w.connect(ctx, addr) })}
 	if s.opts.TLS != nil {

@@ -79,6 +79,7 @@ func serveMachine(ctx context.Context, a *app, c machineConfig, stdout io.Writer
 	if len(c.Groups) > 0 {
 		i.Group = c.Groups[0].Name
 	}
+	c.door().tells(&i)
 	if err := a.announce(c.Data, i); err != nil {
 		return err
 	}

@@ -38,6 +38,11 @@ type config struct {
 	ReaderAddr    string        `yaml:"reader-addr"`
 	SplitAddr     string        `yaml:"split-addr"`
 	HTTPAddr      string        `yaml:"http-addr"`
+	HTTPTLSCA     string        `yaml:"http-tls-ca"`
+	HTTPTLSCert   string        `yaml:"http-tls-cert"`
+	HTTPTLSKey    string        `yaml:"http-tls-key"`
+	HTTPTokenFile string        `yaml:"http-token-file"`
+	HTTPMetrics   bool          `yaml:"http-open-metrics"`
 	AllowRemote   bool          `yaml:"allow-remote"`
 	Hold          time.Duration `yaml:"hold"`
 	Waits         waits         `yaml:",inline"`
@@ -78,7 +83,12 @@ func (c *config) flags() *pflag.FlagSet {
 	fs.StringVar(&c.ReaderAddr, "reader-addr", c.ReaderAddr, "where clients reach the replicas")
 	fs.StringVar(&c.SplitAddr, "split-addr", c.SplitAddr, "where reads go to replicas and writes to the primary")
 	fs.StringVar(&c.HTTPAddr, "http-addr", c.HTTPAddr, "where /healthz, /metrics and /api are served")
-	fs.BoolVar(&c.AllowRemote, "allow-remote", c.AllowRemote, "listen on other addresses than the loopback, without TLS or a password")
+	fs.StringVar(&c.HTTPTLSCA, "http-tls-ca", c.HTTPTLSCA, "authority of the certificate of the HTTP address, which is https then; read anew when it changes, as the next two")
+	fs.StringVar(&c.HTTPTLSCert, "http-tls-cert", c.HTTPTLSCert, "certificate of the HTTP address")
+	fs.StringVar(&c.HTTPTLSKey, "http-tls-key", c.HTTPTLSKey, "its key")
+	fs.StringVar(&c.HTTPTokenFile, "http-token-file", c.HTTPTokenFile, "file with the token that requests to the HTTP address must show, several lines while it is changed; read anew then; empty: none")
+	fs.BoolVar(&c.HTTPMetrics, "http-open-metrics", c.HTTPMetrics, "tell /metrics without the token, as /healthz is")
+	fs.BoolVar(&c.AllowRemote, "allow-remote", c.AllowRemote, "listen on other addresses than the loopback, without TLS, a password or a token")
 	fs.DurationVar(&c.Hold, "hold", c.Hold, "how long a request waits for a primary before it gets a retryable error")
 	c.Waits.flags(fs)
 	fs.StringVar(&c.Reads, "reads", c.Reads, "reads on the primary endpoint. permit: at once; committed: after a commit round, linearizable over all proxies")
@@ -206,6 +216,9 @@ func (c *config) validate() error {
 	if err := c.Waits.validate(flagName, c.Hold); err != nil {
 		return err
 	}
+	if err := c.door().validate(httpFlagName); err != nil {
+		return err
+	}
 	if err := c.Doors.entrance().validate(flagName, c.AllowRemote); err != nil {
 		return err
 	}
@@ -281,7 +294,11 @@ func (c *config) validateAddrs() error {
 		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 			return fmt.Errorf("--%s %q: the port must be a number from 0 to 65535", a.flag, a.value)
 		}
-		if !loopback(host) && !c.AllowRemote && !strings.HasSuffix(a.flag, "-tls-addr") {
+		if a.flag == "http-addr" {
+			if err := c.door().reachable(host, c.AllowRemote, httpFlagName, "--allow-remote"); err != nil {
+				return fmt.Errorf("--http-addr %s: %w", a.value, err)
+			}
+		} else if !loopback(host) && !c.AllowRemote && !strings.HasSuffix(a.flag, "-tls-addr") {
 			return fmt.Errorf("--%s %s: other machines could reach it, without TLS or a password; use 127.0.0.1, or say --allow-remote", a.flag, a.value)
 		}
 		if other := taken[a.value]; other != "" && port != "0" {
@@ -290,6 +307,19 @@ func (c *config) validateAddrs() error {
 		taken[a.value] = a.flag
 	}
 	return nil
+}
+
+// door is who may come in at the HTTP address.
+func (c *config) door() door {
+	return door{TLS: tlsConfig{c.HTTPTLSCA, c.HTTPTLSCert, c.HTTPTLSKey}, TokenFile: c.HTTPTokenFile, OpenMetrics: c.HTTPMetrics}
+}
+
+// httpFlagName is how `up` calls a key of the door.
+func httpFlagName(key string) string {
+	if key == "http_tls" {
+		return "--http-tls-ca, --http-tls-cert, --http-tls-key"
+	}
+	return flagName(key)
 }
 
 func loopback(host string) bool {

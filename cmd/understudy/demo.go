@@ -21,23 +21,34 @@ import (
 )
 
 func newDemo() *cobra.Command {
-	var dir string
+	var dir, ca string
+	var l loginFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Start a group, kill its primary under load, and show what clients see",
 		Long: `Runs "understudy up" on free ports in a temporary directory, puts an application's load on
 it and the same load on a direct connection beside it, kills the primary, prints both side
-by side, and removes everything but the report. Exit 0 only when the verdict is pass.`,
-		Example: "  understudy demo",
+by side, and removes everything but the report. Exit 0 only when the verdict is pass.
+With --password-file the endpoints ask for that password, with --tls-ca, --tls-cert and
+--tls-key for TLS, and the load comes in by them.`,
+		Example: "  understudy demo\n  understudy demo --password-file /etc/understudy/password",
 		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return demo(cmd, dir) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return demo(cmd, dir, l, ca) },
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDrills, "where the report is kept")
+	cmd.Flags().StringVar(&l.passwordFile, "password-file", "", "file with the password that the endpoints ask for")
+	cmd.Flags().StringVar(&ca, "tls-ca", "", "authority of the endpoints' certificate, which must be good for 127.0.0.1")
+	cmd.Flags().StringVar(&l.cert, "tls-cert", "", "certificate of the endpoints")
+	cmd.Flags().StringVar(&l.key, "tls-key", "", "its key")
 	return cmd
 }
 
-func demo(cmd *cobra.Command, reports string) (err error) {
+func demo(cmd *cobra.Command, reports string, l loginFlags, ca string) (err error) {
 	out := cmd.OutOrStdout()
+	login, guarded, err := l.demo(ca)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "understudy-demo-")
 	if err != nil {
 		return usagef("a temporary directory: %w", err)
@@ -46,7 +57,7 @@ func demo(cmd *cobra.Command, reports string) (err error) {
 	fmt.Fprintln(out, "starting a group of three redis-servers in three zones …")
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
-	child, err := startUp(ctx, dir)
+	child, err := startUp(ctx, dir, guarded...)
 	if err != nil {
 		return err
 	}
@@ -63,7 +74,7 @@ func demo(cmd *cobra.Command, reports string) (err error) {
 
 	v := newView(out, terminal(out))
 	r, err := drill.Run(ctx, drill.Options{
-		HTTP: e.HTTP, Fault: "kill-primary", Compare: []string{drill.LaneDirect}, Dir: reports, Progress: v.show,
+		HTTP: e.HTTP, Login: login, Fault: "kill-primary", Compare: []string{drill.LaneDirect}, Dir: reports, Progress: v.show,
 	})
 	if err != nil {
 		if cmd.Context().Err() == nil && ctx.Err() != nil {
@@ -90,8 +101,8 @@ type upProcess struct {
 	line   chan string // the first line of stdout; closed when there is none
 }
 
-// startUp starts `understudy up` on free ports with its data and log in dir.
-func startUp(ctx context.Context, dir string) (*upProcess, error) {
+// startUp starts `understudy up` on free ports with its data and log in dir, and with further flags.
+func startUp(ctx context.Context, dir string, flags ...string) (*upProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -104,6 +115,7 @@ func startUp(ctx context.Context, dir string) (*upProcess, error) {
 	const any = "127.0.0.1:0"
 	c := exec.Command(self, "up", "--data", filepath.Join(dir, "data"),
 		"--primary-addr", any, "--reader-addr", any, "--split-addr", any, "--http-addr", any)
+	c.Args = append(c.Args, flags...)
 	c.Args[0] = "understudy"
 	c.Stderr = log
 	// Its own process group: a Ctrl-C on the terminal is for us, who end it in order. When we are

@@ -36,6 +36,7 @@ func newDrill() *cobra.Command {
 type drillFlags struct {
 	finder
 	drill.Options
+	login             loginFlags
 	target            string
 	json, html, junit string
 }
@@ -48,13 +49,15 @@ func newDrillRun() *cobra.Command {
 		Long: `Puts an application's load on the group, injects the fault, goes on, and afterwards checks
 every write that was acked against what is there. Exit 0 only when the verdict is pass.
 Nothing is broken unless the group is available.`,
-		Example: "  understudy drill run\n  understudy drill run --fault hang-primary --compare direct\n  understudy drill run --fault switchover --json - --duration 8s",
+		Example: "  understudy drill run\n  understudy drill run --fault hang-primary --compare direct\n  understudy drill run --fault switchover --json - --duration 8s\n  understudy drill run --password-file /etc/understudy/password --tls-ca ca.pem",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	cmd.Flags().SortFlags = false
 	f.register(cmd)
+	f.login.register(cmd)
 	fs := cmd.Flags()
+	fs.Lookup("tls-ca").Usage = "authority of the certificates of the instance and of its endpoints: the load goes over TLS then"
 	fs.StringVar(&f.target, "target", "local", "what to break: local, the instance that --data or --http names")
 	fs.StringVar(&f.Fault, "fault", "kill-primary", "what happens: "+strings.Join(drill.Faults(), ", "))
 	fs.StringVar(&f.Workload, "workload", "mixed", "the load: "+strings.Join(drill.Workloads(), ", "))
@@ -80,8 +83,12 @@ func (f *drillFlags) run(cmd *cobra.Command) error {
 	if f.target != "local" {
 		return usagef("--target %q: only local is there", f.target)
 	}
-	var err error
-	if f.HTTP, err = f.find(); err != nil {
+	a, err := f.find()
+	if err != nil {
+		return err
+	}
+	f.HTTP, f.Transport = a.url(""), a.transport()
+	if f.Login, err = f.login.login(f.ca); err != nil {
 		return err
 	}
 	stderr := cmd.ErrOrStderr()

@@ -66,7 +66,8 @@ func (g *local) reopen(spec cluster.Spec) (fleet.Definition, error) {
 // endpoints are the addresses that were taken.
 func (g *local) endpoints() cluster.Endpoints {
 	a := plainOr(g.front.proxy.Addrs())
-	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: g.http.Addr().String()}
+	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: g.http.Addr().String(),
+		PrimaryTLS: a.PrimaryTLS, ReaderTLS: a.ReaderTLS, SplitTLS: a.SplitTLS}
 }
 
 // ping makes sure that every endpoint answers a client.

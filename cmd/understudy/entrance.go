@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -169,26 +168,6 @@ func (e *entrance) apply(o *proxy.Options, log *slog.Logger) error {
 
 // readPasswords reads a file with a password a line: several while one is being changed.
 func readPasswords(path string) (all []string, err error) { return readSecrets("password", path) }
-
-// readSecrets reads the lines of a file that not everybody may read.
-func readSecrets(what, path string) (all []string, err error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s file: %w", what, err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimRight(line, "\r\n"); line != "" {
-			all = append(all, line)
-		}
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%s file %s: there is no %s in it", what, path, what)
-	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("%s file %s: everybody on this machine may read it: chmod o-rwx", what, path)
-	}
-	return all, nil
-}
 
 // doors is entrance as `understudy up` spells it: the keys are the flags' names.
 type doors struct {

@@ -40,6 +40,7 @@ type local struct {
 	binary  redis.Binary
 	sockets string // directory of the unix sockets
 	http    net.Listener
+	door    *openDoor // of http
 	rpc     *rpc.Server
 	front   entry // of the group of the flags
 
@@ -64,6 +65,11 @@ func prepare(ctx context.Context, a *app, c config, log *slog.Logger) (*local, e
 	}
 	if g.config.Data, err = filepath.Abs(c.Data); err != nil {
 		return nil, fmt.Errorf("--data %s: %w", c.Data, err)
+	}
+	registry, forget := g.metrics.Add("http")
+	a.onStop("metrics of the HTTP address", func(context.Context) error { forget(); return nil })
+	if g.door, err = c.door().open(registry, log); err != nil {
+		return nil, err
 	}
 	unlock, err := lockData(g.config.Data)
 	if err != nil {
@@ -159,8 +165,8 @@ func (g *local) start(ctx context.Context, a *app) error {
 	if err := g.startGroups(ctx, a, fencer, store); err != nil {
 		return err
 	}
-	pages := g.aws.Before(g.withBackups(&g.pages))
-	a.run("http", part{"http", func(ctx context.Context) error { return dashboard.Serve(ctx, g.http, pages, g.log) }})
+	pages := g.withBackups(&g.pages)
+	a.run("http", part{"http", func(ctx context.Context) error { return g.door.serve(ctx, g.http, pages, g.aws.Before) }})
 	return nil
 }
 

@@ -42,6 +42,7 @@ type machine struct {
 	binary  redis.Binary
 	sockets string // directory of the unix sockets
 	http    net.Listener
+	door    *openDoor    // of http
 	answers net.Listener // rpc
 	rpc     *rpc.Server
 	client  *rpc.Client
@@ -71,6 +72,9 @@ func prepareMachine(ctx context.Context, a *app, c machineConfig, log logger) (*
 		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), Metrics: m.metrics.own, TLS: m.certs.Client})
 	}
 	a.onStop("connections to other agents", func(context.Context) error { m.client.Close(); return nil })
+	if m.door, err = c.door().open(m.metrics.own, log); err != nil {
+		return nil, err
+	}
 	if m.binary, err = redis.FindServer(ctx, c.Server); err != nil {
 		return nil, err
 	}

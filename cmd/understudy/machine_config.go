@@ -25,7 +25,10 @@ type machineConfig struct {
 	Listen    string        `yaml:"listen" help:"address at which the other machines reach this one"`
 	PortBase  int           `yaml:"port_base" help:"first port: the agents' own; the next one is the status's, then one for each redis-server"`
 	HTTP      string        `yaml:"http" help:"where the status is served; empty: the port after port_base, on listen when that is a loopback address, else on 127.0.0.1"`
-	OpenHTTP  bool          `yaml:"open_http" help:"let http be another address than the loopback: it has neither TLS nor a password, and takes switchovers"`
+	OpenHTTP  bool          `yaml:"open_http" help:"let http be another address than the loopback without http_tls and http_token_file: it takes switchovers from whoever reaches it"`
+	HTTPTLS   tlsConfig     `yaml:"http_tls,omitempty" help:"files of the certificate of http, which is https then: ca, cert, key; read anew when they change"`
+	HTTPToken string        `yaml:"http_token_file,omitempty" help:"file with the token that requests to http must show, several lines while it is changed; read anew then"`
+	HTTPOpen  bool          `yaml:"http_open_metrics,omitempty" help:"tell /metrics without the token, as /healthz is"`
 	Store     storeConfig   `yaml:"store" help:"the store: a member embedded in each agent (1, 3 or 5 machines), or endpoints of an etcd"`
 	TLS       tlsConfig     `yaml:"tls" help:"files of this machine's certificate: see understudy certs"`
 	Insecure  bool          `yaml:"insecure" help:"no TLS between the machines: whoever reaches their ports controls the groups"`
@@ -132,7 +135,8 @@ func loadMachineConfig(file string) (machineConfig, error) {
 	if err != nil {
 		return c, usagef("--config: %w", err)
 	}
-	fromDir(dir, &c.Data, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile)
+	fromDir(dir, &c.Data, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Store.TLS.CA, &c.Store.TLS.Cert, &c.Store.TLS.Key, &c.Store.PasswordFile,
+		&c.HTTPTLS.CA, &c.HTTPTLS.Cert, &c.HTTPTLS.Key, &c.HTTPToken)
 	for id, a := range c.Adopt {
 		fromDir(dir, &a.PasswordFile)
 		c.Adopt[id] = a
@@ -202,8 +206,12 @@ func (c *machineConfig) validate() error {
 		return fmt.Errorf("log_format %q: not one of text, json", c.LogFormat)
 	case err != nil || port == "":
 		return fmt.Errorf("http %q: not HOST:PORT", c.HTTP)
-	case !loopback(host) && !c.OpenHTTP:
-		return fmt.Errorf("http %s: other machines could reach it, without TLS or a password, and switch the primary over; use 127.0.0.1, or say open_http: true", c.HTTP)
+	}
+	if err := c.door().validate(keyName); err != nil {
+		return err
+	}
+	if err := c.door().reachable(host, c.OpenHTTP, keyName, "open_http: true"); err != nil {
+		return fmt.Errorf("http %s: %w", c.HTTP, err)
 	}
 	if err := c.validateTLS(); err != nil {
 		return err
@@ -216,6 +224,14 @@ func (c *machineConfig) validate() error {
 	}
 	return c.validateStore()
 }
+
+// door is who may come in at the HTTP address.
+func (c *machineConfig) door() door {
+	return door{TLS: c.HTTPTLS, TokenFile: c.HTTPToken, OpenMetrics: c.HTTPOpen}
+}
+
+// keyName is how a key is called where it stands at the top of its file.
+func keyName(key string) string { return key }
 
 // validateAdoptions makes sure that a node whose server is here is pinned here: elsewhere it would start
 // without its data.

@@ -167,7 +167,7 @@ func (g *groups) record(e cluster.Event) {
 
 // serve answers on l until ctx ends.
 func (g *groups) serve(ctx context.Context, l net.Listener) error {
-	return dashboard.Serve(ctx, l, http.HandlerFunc(g.route), g.log)
+	return g.machine.door.serve(ctx, l, http.HandlerFunc(g.route))
 }
 
 // route finds the group that a path is about.

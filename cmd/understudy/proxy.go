@@ -156,7 +156,8 @@ type house struct {
 	log     logger
 	plain   logger // without a component, for the parts
 	metrics *registries
-	door    *gate // is the HTTP address
+	door    *gate     // is the HTTP address
+	lock    *openDoor // says who comes in there
 	fronts  []*front
 }
 
@@ -183,6 +184,10 @@ type front struct {
 // prepareHouse checks and takes all that can be refused, and starts nothing.
 func prepareHouse(ctx context.Context, a *app, c proxyConfig, before *inherited, log logger) (*house, error) {
 	h := &house{config: c, log: log.With("component", "proxy"), plain: log, metrics: newRegistries()}
+	var err error
+	if h.lock, err = c.door().open(h.metrics.own, log); err != nil {
+		return nil, err
+	}
 	given, err := activated()
 	if err != nil {
 		return nil, err
@@ -487,7 +492,8 @@ func (f *front) openStore() (*etcd.Store, error) {
 // endpoints are the addresses that were taken.
 func (f *front) endpoints() cluster.Endpoints {
 	a := plainOr(f.proxy.Addrs())
-	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: f.http}
+	return cluster.Endpoints{Primary: a.Primary, Reader: a.Reader, Split: a.Split, HTTP: f.http,
+		PrimaryTLS: a.PrimaryTLS, ReaderTLS: a.ReaderTLS, SplitTLS: a.SplitTLS}
 }
 
 // followLogins has the endpoints go by the files with passwords as they are.
@@ -501,7 +507,7 @@ func (f *front) followLogins(ctx context.Context) error {
 
 // serveHTTP tells how the groups are until ctx ends.
 func (h *house) serveHTTP(ctx context.Context) error {
-	return dashboard.Serve(ctx, h.door, http.HandlerFunc(h.route), h.log)
+	return h.lock.serve(ctx, h.door, http.HandlerFunc(h.route))
 }
 
 // route finds the group that a path is about: "/groups/NAME/…" is any, "/…" is the first of the file. Health

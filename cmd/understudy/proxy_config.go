@@ -17,7 +17,10 @@ type proxyConfig struct {
 	Group        string          `yaml:"group" help:"name of the replication group"`
 	Zone         string          `yaml:"zone" help:"failure domain of this machine: replicas of it are read first; empty: no preference"`
 	Listen       listenConfig    `yaml:"listen" help:"where clients reach the endpoints, HOST:PORT; empty: not served; port 0: any free one"`
-	AllowRemote  bool            `yaml:"allow_remote" help:"listen on other addresses than the loopback, without TLS or a password for clients"`
+	AllowRemote  bool            `yaml:"allow_remote" help:"listen on other addresses than the loopback, without TLS or a password for clients, or a token for listen.http"`
+	HTTPTLS      tlsConfig       `yaml:"http_tls,omitempty" help:"files of the certificate of listen.http, which is https then: ca, cert, key; read anew when they change"`
+	HTTPToken    string          `yaml:"http_token_file,omitempty" help:"file with the token that requests to listen.http must show, several lines while it is changed; read anew then"`
+	HTTPOpen     bool            `yaml:"http_open_metrics,omitempty" help:"tell /metrics without the token, as /healthz is"`
 	Store        endpointConfig  `yaml:"store" help:"the group's store: HOST:PORT of each member, or URLs of an external etcd"`
 	TLS          tlsConfig       `yaml:"tls" help:"files of this proxy's certificate, shown to the agents and the store: see understudy certs"`
 	Insecure     bool            `yaml:"insecure" help:"no TLS to agents and store on other machines: whoever reaches them controls the groups"`
@@ -97,7 +100,7 @@ func loadProxyConfig(file string) (proxyConfig, error) {
 func (c *proxyConfig) complete(dir string) {
 	for _, g := range c.groups() {
 		paths := []*string{&g.TLS.CA, &g.TLS.Cert, &g.TLS.Key, &g.Store.TLS.CA, &g.Store.TLS.Cert, &g.Store.TLS.Key, &g.Store.PasswordFile,
-			&g.RunDir, &g.Topology}
+			&g.RunDir, &g.Topology, &g.HTTPTLS.CA, &g.HTTPTLS.Cert, &g.HTTPTLS.Key, &g.HTTPToken}
 		if g.Upstream != nil {
 			paths = append(paths, g.Upstream.paths()...)
 		}
@@ -106,7 +109,7 @@ func (c *proxyConfig) complete(dir string) {
 		fromDir(dir, paths...)
 	}
 	if len(c.Groups.all) > 0 {
-		fromDir(dir, &c.RunDir)
+		fromDir(dir, &c.RunDir, &c.HTTPTLS.CA, &c.HTTPTLS.Cert, &c.HTTPTLS.Key, &c.HTTPToken)
 	}
 }
 
@@ -149,6 +152,9 @@ func (c *proxyConfig) validate() error {
 		return fmt.Errorf("log_format %q: not one of text, json", c.LogFormat)
 	}
 	if err := c.waits().validate(func(key string) string { return key }, c.Hold); err != nil {
+		return err
+	}
+	if err := c.door().validate(keyName); err != nil {
 		return err
 	}
 	if err := c.validateListen(); err != nil {
@@ -202,6 +208,11 @@ func (c *proxyConfig) validateUpstream() error {
 	return c.Upstream.validate()
 }
 
+// door is who may come in at the HTTP address.
+func (c *proxyConfig) door() door {
+	return door{TLS: c.HTTPTLS, TokenFile: c.HTTPToken, OpenMetrics: c.HTTPOpen}
+}
+
 func (c *proxyConfig) validateListen() error {
 	l := c.Listen
 	switch {
@@ -216,13 +227,19 @@ func (c *proxyConfig) validateListen() error {
 			continue
 		}
 		host, n, err := hostPort(a.value)
+		isHTTP := a.flag == "listen.http"
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s %q: not HOST:PORT", a.flag, a.value)
-		case !loopback(host) && !c.AllowRemote:
+		case !loopback(host) && !c.AllowRemote && !isHTTP:
 			return fmt.Errorf("%s %s: other machines could reach it, without TLS or a password; use 127.0.0.1, or say allow_remote: true", a.flag, a.value)
 		case taken[a.value] != "" && n != 0:
 			return fmt.Errorf("%s %s: %s has that address already", a.flag, a.value, taken[a.value])
+		}
+		if isHTTP {
+			if err := c.door().reachable(host, c.AllowRemote, keyName, "allow_remote: true"); err != nil {
+				return fmt.Errorf("listen.http %s: %w", a.value, err)
+			}
 		}
 		taken[a.value] = a.flag
 	}

@@ -43,7 +43,7 @@ const keptEvents = 256
 // newWatched checks the configuration against its files, and starts nothing.
 func newWatched(f *front) (*watched, error) {
 	u := f.config.Upstream
-	o, err := u.options()
+	o, err := u.options(f.plain)
 	if err != nil {
 		return nil, err
 	}

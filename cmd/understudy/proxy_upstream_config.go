@@ -198,19 +198,39 @@ func (u *upstreamConfig) plain(password, sentinelPassword string) upstream.Optio
 	return o
 }
 
-// options reads the files and returns what package upstream is to be made with.
-func (u *upstreamConfig) options() (upstream.Options, error) {
-	password, err := readPassword(u.PasswordFile)
+// followPassword reads a file with a password, and again when it has changed; no file: "" and nil.
+func followPassword(path string, log logger) (password string, now func() string, err error) {
+	if path == "" {
+		return "", nil, nil
+	}
+	s, err := openSecrets(path, func(path string) ([]string, error) {
+		p, err := readPassword(path)
+		return []string{p}, err
+	}, log)
+	if err != nil {
+		return "", nil, err
+	}
+	return s.first(), s.first, nil
+}
+
+// options reads the files and returns what package upstream is to be made with. Passwords are read anew when
+// their files change: connections that are made from then on log in with them.
+func (u *upstreamConfig) options(log logger) (upstream.Options, error) {
+	password, now, err := followPassword(u.PasswordFile, log)
 	if err != nil {
 		return upstream.Options{}, fmt.Errorf("upstream: password_file: %w", err)
 	}
-	ofSentinels := ""
+	ofSentinels, nowOfSentinels := "", (func() string)(nil)
 	if u.Sentinel != nil {
-		if ofSentinels, err = readPassword(u.Sentinel.PasswordFile); err != nil {
+		if ofSentinels, nowOfSentinels, err = followPassword(u.Sentinel.PasswordFile, log); err != nil {
 			return upstream.Options{}, fmt.Errorf("upstream: sentinel: password_file: %w", err)
 		}
 	}
 	o := u.plain(password, ofSentinels)
+	o.PasswordNow = now
+	if o.Sentinel != nil {
+		o.Sentinel.PasswordNow = nowOfSentinels
+	}
 	if o.TLS, err = u.TLS.config(); err != nil {
 		return o, fmt.Errorf("upstream: tls: %w", err)
 	}

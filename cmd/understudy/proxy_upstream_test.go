@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func TestUpstreamsAreReadAsTheyAreWritten(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 			continue
 		}
-		o, err := c.Upstream.options()
+		o, err := c.Upstream.options(slog.New(slog.DiscardHandler))
 		if err != nil || !want(o) || c.Hold != 30*time.Second || c.Group != "main" {
 			t.Errorf("%q: hold %v, %+v, %v", text, c.Hold, o, err)
 		}
@@ -96,7 +97,7 @@ func TestAPasswordFileThatIsNotThereIsSaidWithoutStartingAnything(t *testing.T) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Upstream.options(); err == nil || !strings.Contains(err.Error(), "upstream: password_file: open") {
+	if _, err := c.Upstream.options(slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "upstream: password_file: open") {
 		t.Errorf("%v", err)
 	}
 }
@@ -108,7 +109,7 @@ func TestTheSampleUpstreamFilesAreConfigurations(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if _, err := c.Upstream.options(); err != nil || c.Hold != want || c.Group != "shop" {
+		if _, err := c.Upstream.options(slog.New(slog.DiscardHandler)); err != nil || c.Hold != want || c.Group != "shop" {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}

@@ -94,7 +94,7 @@ func awaitInstance(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("HTTP", i.HTTP)
 	ts.Setenv("PID", fmt.Sprint(i.PID))
 	var s cluster.Status
-	f := finder{http: i.HTTP}
+	f := finder{data: ts.MkAbs(args[0])}
 	_, err := f.call(context.Background(), http.MethodGet, "/api/status", nil, &s)
 	ts.Check(err)
 	for _, n := range s.Nodes {

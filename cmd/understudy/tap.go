@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ length. Passwords and values are never shown. Lines are lost when they come fast
 are read, and a line that begins with # says how many.
 
 The instance must have been started with --tap (up) or clients: {tap: true} (proxy). From
-another machine the endpoints' password is needed.`,
+another machine the endpoints' password is needed, or the instance's token.`,
 		Example: "  understudy tap\n  understudy tap --http 10.0.0.21:7390 --password-file /etc/understudy/password",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,11 +38,12 @@ another machine the endpoints' password is needed.`,
 
 // tap copies lines until ctx ends, which is no error.
 func (f *finder) tap(ctx context.Context, passwordFile string, out io.Writer) error {
-	at, err := f.find()
+	a, err := f.find()
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/api/tap", nil)
+	at := a.at
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url("/api/tap"), nil)
 	if err != nil {
 		return usagef("--http %q: not HOST:PORT", at)
 	}
@@ -52,18 +54,26 @@ func (f *finder) tap(ctx context.Context, passwordFile string, out io.Writer) er
 		}
 		req.Header.Set("Authorization", "Bearer "+passwords[0])
 	}
-	res, err := http.DefaultClient.Do(req)
+	client := &http.Client{Transport: a.transport()}
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return coded{exitUnreachable, fmt.Errorf("no instance answers on %s: %w; start one with `understudy up --tap`, or name it with --data or --http", at, errors.Unwrap(err))}
+		return a.unreachable(err)
 	}
 	defer res.Body.Close()
 	switch res.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return coded{exitNo, fmt.Errorf("%s shows nothing: start it with --tap (proxy.yaml: clients: {tap: true})", at)}
+	case http.StatusUnauthorized:
+		if text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)); !bytes.Contains(text, []byte("the tap shows keys")) {
+			return a.locked()
+		} else {
+			return coded{exitRefused, fmt.Errorf("%s: %s", at, bytes.TrimSpace(text))}
+		}
 	default:
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10))
 		return coded{exitRefused, fmt.Errorf("%s: %s", at, strings.TrimSpace(string(text)))}

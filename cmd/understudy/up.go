@@ -85,6 +85,7 @@ func serve(ctx context.Context, a *app, c config, stdout io.Writer, log *slog.Lo
 	}
 	e := g.endpoints()
 	where := instance{Group: c.Group, Endpoints: e}
+	c.door().tells(&where)
 	if err := a.announceRunning(g.config.Data, where); err != nil {
 		return err
 	}
