@@ -42,15 +42,12 @@ func (s *Service) modifyReplicationGroup(ctx context.Context, in *elasticache.Mo
 	}
 	t := task{Kind: taskModify, Node: cluster.NodeID(strings.ToLower(aws.ToString(in.PrimaryClusterId)))}
 	if in.AuthToken != nil || in.AuthTokenUpdateStrategy != "" {
-		// First, and by itself: who repeats the request after a crash finds one of the two, never neither.
-		if err := s.changeTokens(ctx, r, in.AuthToken, in.AuthTokenUpdateStrategy); err != nil {
-			return nil, err
-		}
+		t.Tokens = s.nextTokens(r, in.AuthToken, in.AuthTokenUpdateStrategy)
 	}
 	was := r
 	r, err = s.begin(ctx, r.ID, t, stateModifying, func(r *record) error {
 		s.modified(r, in)
-		if t.Node == "" && onlyWords(was, *r) && in.AuthToken == nil {
+		if t.Node == "" && t.Tokens == nil && onlyWords(was, *r) {
 			r.Task, r.State = nil, stateAvailable // no process has to know
 		}
 		return nil
@@ -219,7 +216,10 @@ func (s *Service) modify(ctx context.Context, r record, g Group) error {
 			return err
 		}
 	}
-	if r.Auth || r.TLS {
+	if tokens := r.Task.Tokens; tokens != nil {
+		if err := s.putTokens(ctx, r.ID, *tokens); err != nil {
+			return err
+		}
 		if err := g.Admit(s.Door(r.ID)); err != nil {
 			return err
 		}
@@ -231,8 +231,15 @@ func (s *Service) modify(ctx context.Context, r record, g Group) error {
 			return err
 		}
 	}
+	tokens := r.Task.Tokens
 	return s.done(ctx, r.ID, func(r *record) {
 		s.settle(r, g)
+		if tokens != nil {
+			r.Auth, r.AuthSet = len(*tokens) > 0, time.Time{}
+			if r.Auth {
+				r.AuthSet = s.now()
+			}
+		}
 		for id, m := range r.Members {
 			m.Reboot = m.Reboot || needsReboot(spec.Directives, wanted)
 			r.Members[id] = m
@@ -279,13 +286,13 @@ func checkTokens(token *string, how types.AuthTokenUpdateStrategyType, r record)
 	return checkToken(*token)
 }
 
-// changeTokens keeps the tokens that are good from now on; those who go by them are told by the task.
-func (s *Service) changeTokens(ctx context.Context, r record, token *string, how types.AuthTokenUpdateStrategyType) error {
+// nextTokens are those that are good after a change.
+func (s *Service) nextTokens(r record, token *string, how types.AuthTokenUpdateStrategyType) *[]string {
 	now, _ := s.tokens.get(r.ID)
 	next := slices.Clone(now.Tokens)
 	switch how {
 	case types.AuthTokenUpdateStrategyTypeDelete:
-		next = nil
+		next = []string{} // not nil: that would be read again as no change
 	case types.AuthTokenUpdateStrategyTypeSet:
 		next = []string{*token}
 	default: // ROTATE is AWS's default
@@ -294,17 +301,7 @@ func (s *Service) changeTokens(ctx context.Context, r record, token *string, how
 		}
 		next = next[max(0, len(next)-mostTokens):]
 	}
-	if err := s.putTokens(ctx, r.ID, next); err != nil {
-		return err
-	}
-	_, err := s.change(ctx, r.ID, func(r *record) error {
-		r.Auth, r.AuthSet = len(next) > 0, s.now()
-		if !r.Auth {
-			r.AuthSet = time.Time{}
-		}
-		return nil
-	})
-	return err
+	return &next
 }
 
 func (s *Service) putTokens(ctx context.Context, group string, list []string) error {

@@ -84,6 +84,13 @@ func (s *shelf[T]) all() []T {
 	return list
 }
 
+// names are those of the records, sorted.
+func (s *shelf[T]) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.items))
+}
+
 // errNone: there is no record of that name. errThere: there is one.
 var (
 	errNone  = errors.New("there is no record of that name")

@@ -24,8 +24,9 @@ type task struct {
 	Spec cluster.Spec `json:"spec,omitzero"`
 	// Epoch was the group's when a failover was asked for.
 	Epoch cluster.Epoch `json:"epoch,omitempty"`
-	// Drop: the tokens but the newest go.
-	Began time.Time `json:"began"`
+	// Tokens are the passwords from now on, where they change; none: nobody needs one.
+	Tokens *[]string `json:"tokens,omitempty"`
+	Began  time.Time `json:"began"`
 }
 
 type taskKind string
