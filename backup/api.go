@@ -151,6 +151,9 @@ func (a *API) serveCreate(w http.ResponseWriter, r *http.Request) {
 	}
 	ask.Group = cmp.Or(ask.Group, a.opts.Home)
 	a.do(w, r, ask.RequestID, ask, func(ctx context.Context) Outcome {
+		if _, err := a.opts.Source.DataSize(ctx, ask.Group); err != nil { // no such group, or none that answers
+			return failed(err)
+		}
 		work, err := a.opts.Archive.Begin(Request{ID: ask.ID, Group: ask.Group}, a.opts.Source)
 		if err != nil {
 			return failed(err)
