@@ -70,7 +70,7 @@ type session struct {
 	proto      int // 2 or 3
 	name       string
 	lib        [2]string // its name and version, by CLIENT SETINFO
-	open       bool      // knows one of Options.Passwords
+	open       bool      // knows one of Options.Passwords, or came when none was needed
 	silent     bool      // CLIENT REPLY OFF
 	skip       bool      // CLIENT REPLY SKIP: the next command is not answered
 }
@@ -102,7 +102,7 @@ func (l *loop) accept(d door) {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		keepAlive(fd)
 		l.ids++
-		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2}, from: addrPort(from), since: l.now}
+		c := &client{conn: conn{fd: fd}, kind: d.kind, id: l.ids, session: session{proto: 2, open: !l.entryKeys.Load().requires()}, from: addrPort(from), since: l.now}
 		c.owner = c
 		if err := l.admit(c, d); err != nil {
 			l.log.Warn("a connection could not be served", "error", err)

@@ -47,6 +47,8 @@ type Logins struct {
 	Passwords []string
 	// Users are others whom the proxy knows. With one, or with a password, nobody does anything before AUTH.
 	Users []User
+	// Optional: whoever does not log in is let in all the same, while clients are being given a password.
+	Optional bool
 	// LoginFailures is how many failed logins one address may make within LoginWithin; further ones are refused
 	// without a look at them. 0: 20 in a minute; negative: no bound.
 	LoginFailures int
@@ -66,6 +68,7 @@ type User struct {
 type keys struct {
 	passwords digests
 	users     map[string]knownUser
+	optional  bool
 }
 
 type knownUser struct {
@@ -74,7 +77,7 @@ type knownUser struct {
 }
 
 func (o Logins) keys() (*keys, error) {
-	k := &keys{passwords: digestsOf(o.Passwords), users: map[string]knownUser{}}
+	k := &keys{passwords: digestsOf(o.Passwords), users: map[string]knownUser{}, optional: o.Optional}
 	if slices.Contains(o.Passwords, "") {
 		return nil, errors.New("proxy: Passwords: an empty one lets everybody in; leave it out")
 	}
@@ -92,25 +95,27 @@ func (o Logins) keys() (*keys, error) {
 	return k, nil
 }
 
-// guards reports whether nobody does anything before AUTH.
+// guards reports whether there is somebody whose login the proxy decides about.
 func (k *keys) guards() bool { return len(k.passwords) > 0 || len(k.users) > 0 }
 
-// SetLogins puts other passwords and users in place of those of Options. Who is logged in stays so, as at
-// redis-server. Whether a login is needed at all does not change while the proxy runs: that is an error.
+// requires reports whether nobody does anything before AUTH.
+func (k *keys) requires() bool { return k.guards() && !k.optional }
+
+// SetLogins puts other passwords and users in place of those of Options. Who is logged in stays so, and so does
+// who came in when no login was needed, as at redis-server.
 func (p *Proxy) SetLogins(o Logins) error {
 	k, err := o.keys()
 	if err != nil {
 		return err
-	}
-	if k.guards() != p.loop.entryKeys.Load().guards() {
-		return errors.New("proxy: whether clients have to log in cannot change while it runs")
 	}
 	p.loop.entryKeys.Store(k)
 	return nil
 }
 
 // locked reports whether the client has to log in before anything else.
-func (l *loop) locked(c *client) bool { return l.entryKeys.Load().guards() && !c.open && c.user == "" }
+func (l *loop) locked(c *client) bool {
+	return l.entryKeys.Load().requires() && !c.open && c.user == ""
+}
 
 // minds reports whether a command of a client is looked at for a login.
 func (l *loop) minds(info *command.Info) bool {

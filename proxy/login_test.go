@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -185,8 +186,36 @@ func TestPasswordsChangeWhileClientsAreIn(t *testing.T) {
 	if got := say(t, late, "AUTH", "second"); got != "+OK\r\n" {
 		t.Errorf("the password that is: %q", got)
 	}
-	if err := g.proxy.SetLogins(Logins{}); err == nil {
-		t.Error("everybody is let in from now on")
+}
+
+func TestAPasswordComesAndGoesWhileClientsAreIn(t *testing.T) {
+	g, _ := served(t, func(o *Options) {})
+	dial := func() net.Conn { return raw(t, g.proxy.Addrs().Primary) }
+	in, fresh := dial(), dial()
+	say(t, in, "SET", "k", "v")
+	say(t, fresh, "RESET")
+	must(t, g.proxy.SetLogins(Logins{Passwords: []string{"first"}, Optional: true}))
+	if got := say(t, dial(), "SET", "k", "v"); got != "+OK\r\n" {
+		t.Errorf("without a login while it is optional: %q", got)
+	}
+	if got := say(t, dial(), "AUTH", "wrong"); got != errWrongPass {
+		t.Errorf("a wrong password while it is optional: %q", got)
+	}
+	if got := say(t, dial(), "AUTH", "first"); got != "+OK\r\n" {
+		t.Errorf("the password while it is optional: %q", got)
+	}
+	must(t, g.proxy.SetLogins(Logins{Passwords: []string{"first"}}))
+	for name, c := range map[string]net.Conn{"who is in": in, "who is in, after RESET": fresh} {
+		if got := say(t, c, "SET", "k", "v"); got != "+OK\r\n" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := say(t, dial(), "SET", "k", "v"); got != errNoAuth {
+		t.Errorf("without a login: %q", got)
+	}
+	must(t, g.proxy.SetLogins(Logins{}))
+	if got := say(t, dial(), "SET", "k", "v"); got != "+OK\r\n" {
+		t.Errorf("after the password has gone: %q", got)
 	}
 }
 

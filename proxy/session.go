@@ -173,7 +173,7 @@ func (l *loop) resetSession(c *client) bool {
 		return false
 	}
 	l.leaveDedicated(c)
-	c.session = session{proto: 2}
+	c.session = session{proto: 2, open: !l.entryKeys.Load().requires()}
 	c.lane, c.replicaLane = nil, nil
 	l.local(c, []byte("+RESET\r\n"))
 	return true
