@@ -275,9 +275,16 @@ func (o operator) tokens(g *Group, at, token string) {
 		good map[string]bool
 	}{
 		{types.AuthTokenUpdateStrategyTypeRotate, map[string]bool{token: true, next: true}},
-		{types.AuthTokenUpdateStrategyTypeSet, map[string]bool{token: false, next: true}},
+		{types.AuthTokenUpdateStrategyTypeSet, map[string]bool{token: false, next: true, "": false}},
+		{types.AuthTokenUpdateStrategyTypeDelete, map[string]bool{"": true}},
+		{types.AuthTokenUpdateStrategyTypeRotate, map[string]bool{"": true, next: true}},
+		{types.AuthTokenUpdateStrategyTypeSet, map[string]bool{"": false, next: true}},
 	} {
-		_, err := o.ModifyReplicationGroup(o.t.Context(), &elasticache.ModifyReplicationGroupInput{ReplicationGroupId: &o.id, AuthToken: &next, AuthTokenUpdateStrategy: c.how, ApplyImmediately: aws.Bool(true)})
+		in := &elasticache.ModifyReplicationGroupInput{ReplicationGroupId: &o.id, AuthTokenUpdateStrategy: c.how, ApplyImmediately: aws.Bool(true)}
+		if c.how != types.AuthTokenUpdateStrategyTypeDelete {
+			in.AuthToken = &next
+		}
+		_, err := o.ModifyReplicationGroup(o.t.Context(), in)
 		o.did("modify --auth-token-update-strategy "+string(c.how), err)
 		for password, good := range c.good {
 			if err := secure(o.t, g.Data, at, password).Ping(o.t.Context()).Err(); (err == nil) != good {

@@ -50,7 +50,7 @@ func (s *Service) createReplicationGroup(ctx context.Context, in *elasticache.Cr
 	defer end()
 	if token != "" {
 		// The token first: a record without it would open a group to everybody.
-		if err := s.putTokens(ctx, r.ID, []string{token}); err != nil {
+		if err := s.putTokens(ctx, r.ID, tokens{Tokens: []string{token}}); err != nil {
 			return nil, err
 		}
 	}

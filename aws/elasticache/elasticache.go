@@ -187,12 +187,13 @@ func (s *Service) sweep(ctx context.Context) {
 func (s *Service) Door(group string) Door {
 	r, _ := s.groups.get(group)
 	t, _ := s.tokens.get(group)
-	return Door{TLS: r.TLS, Tokens: t.Tokens}
+	return Door{TLS: r.TLS, Tokens: t.Tokens, Optional: t.Optional}
 }
 
 // tokens are a group's passwords: any of them is good.
 type tokens struct {
-	Tokens []string `json:"tokens"`
+	Tokens   []string `json:"tokens"`
+	Optional bool     `json:"optional,omitempty"`
 }
 
 // forgetTokens takes away the tokens of groups that a crash kept from being: they are written first.

@@ -63,6 +63,8 @@ type Operator interface {
 type Door struct {
 	TLS    bool     // the endpoints speak nothing else
 	Tokens []string // any of them logs the default user in; none: everybody is let in
+	// Optional: who shows no token is let in too, while clients are being given one.
+	Optional bool
 }
 
 // Snapshots are copies of the data of groups. Package backup has them.

@@ -235,7 +235,7 @@ func (s *Service) modify(ctx context.Context, r record, g Group) error {
 	return s.done(ctx, r.ID, func(r *record) {
 		s.settle(r, g)
 		if tokens != nil {
-			r.Auth, r.AuthSet = len(*tokens) > 0, time.Time{}
+			r.Auth, r.AuthSet = len(tokens.Tokens) > 0, time.Time{}
 			if r.Auth {
 				r.AuthSet = s.now()
 			}
@@ -286,28 +286,28 @@ func checkTokens(token *string, how types.AuthTokenUpdateStrategyType, r record)
 	return checkToken(*token)
 }
 
-// nextTokens are those that are good after a change.
-func (s *Service) nextTokens(r record, token *string, how types.AuthTokenUpdateStrategyType) *[]string {
+// nextTokens are those that are good after a change. ROTATE adds one to what was good before, no token included;
+// SET leaves the new one alone.
+func (s *Service) nextTokens(r record, token *string, how types.AuthTokenUpdateStrategyType) *tokens {
 	now, _ := s.tokens.get(r.ID)
-	next := slices.Clone(now.Tokens)
 	switch how {
 	case types.AuthTokenUpdateStrategyTypeDelete:
-		next = []string{} // not nil: that would be read again as no change
+		return &tokens{}
 	case types.AuthTokenUpdateStrategyTypeSet:
-		next = []string{*token}
-	default: // ROTATE is AWS's default
-		if !slices.Contains(next, *token) {
-			next = append(next, *token)
-		}
-		next = next[max(0, len(next)-mostTokens):]
+		return &tokens{Tokens: []string{*token}}
 	}
+	next := tokens{Tokens: slices.Clone(now.Tokens), Optional: now.Optional || len(now.Tokens) == 0}
+	if !slices.Contains(next.Tokens, *token) {
+		next.Tokens = append(next.Tokens, *token)
+	}
+	next.Tokens = next.Tokens[max(0, len(next.Tokens)-mostTokens):]
 	return &next
 }
 
-func (s *Service) putTokens(ctx context.Context, group string, list []string) error {
-	_, err := s.tokens.change(ctx, group, func(t *tokens) error { t.Tokens = list; return nil })
+func (s *Service) putTokens(ctx context.Context, group string, t tokens) error {
+	_, err := s.tokens.change(ctx, group, func(to *tokens) error { *to = t; return nil })
 	if errors.Is(err, errNone) {
-		err = s.tokens.add(ctx, group, tokens{list})
+		err = s.tokens.add(ctx, group, t)
 	}
 	return err
 }

@@ -24,8 +24,8 @@ type task struct {
 	Spec cluster.Spec `json:"spec,omitzero"`
 	// Epoch was the group's when a failover was asked for.
 	Epoch cluster.Epoch `json:"epoch,omitempty"`
-	// Tokens are the passwords from now on, where they change; none: nobody needs one.
-	Tokens *[]string `json:"tokens,omitempty"`
+	// Tokens are the passwords from now on, where they change.
+	Tokens *tokens   `json:"tokens,omitempty"`
 	Began  time.Time `json:"began"`
 }
 

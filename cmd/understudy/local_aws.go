@@ -156,7 +156,7 @@ func freeAddr(ctx context.Context, addr string) (string, error) {
 // openDoor takes the addresses of a group that the AWS front made.
 func (g *local) openDoor(group string, at cluster.Endpoints, door elasticache.Door) (entry, error) {
 	return g.openEntry(group, at, func(o *proxy.Options) error {
-		o.Logins = proxy.Logins{Passwords: door.Tokens}
+		o.Logins = proxy.Logins{Passwords: door.Tokens, Optional: door.Optional}
 		if !door.TLS {
 			return nil
 		}
@@ -204,7 +204,7 @@ func (g awsGroup) Endpoints() cluster.Endpoints {
 
 // Admit changes who may log in.
 func (g awsGroup) Admit(door elasticache.Door) error {
-	return g.SetLogins(proxy.Logins{Passwords: door.Tokens})
+	return g.SetLogins(proxy.Logins{Passwords: door.Tokens, Optional: door.Optional})
 }
 
 // Switchover has the primary hand over.
