@@ -56,13 +56,14 @@ func TestServerIsAskedOfCommandsThatNoTableHas(t *testing.T) {
 		}
 		return strings.Contains(b.client.Info(ctx, "commandstats").Val(), "cmdstat_getrange:")
 	})
-	for range 3 {
+	for range 20 {
 		if err := c.Do(ctx, "nosuch", "k").Err(); err == nil || !strings.Contains(err.Error(), "unknown command") {
 			t.Errorf("a command that the server does not know: %v", err)
 		}
 	}
-	if stats := a.client.Info(ctx, "commandstats").Val(); !strings.Contains(stats, "cmdstat_command|info:calls=3,") {
-		t.Errorf("the server was not asked once of each: %s", stats)
+	// One that comes again before the answer is there is asked of again: that takes a slow machine.
+	if n := a.calls(t, "command|info"); n < 3 || n > 8 {
+		t.Errorf("of three commands the server was asked %d times", n)
 	}
 	if err := c.Set(ctx, "k", "x", 0).Err(); err != nil {
 		t.Error(err)
