@@ -276,7 +276,7 @@ func (a *API) start(id, asks string, f func(context.Context) Outcome) (*job, err
 	a.work.Go(func() {
 		defer close(j.done)
 		j.outcome = f(a.ctx)
-		if !j.outcome.OK {
+		if o := j.outcome; !o.OK && !o.Refused && !o.Invalid {
 			a.log.Warn("a request about backups failed", "error", j.outcome.Message)
 		}
 	})
