@@ -23,6 +23,7 @@ type leading struct {
 	moveAt    time.Duration // not before this is the lead handed over without having been asked for
 
 	joint    *joint
+	sent     sentRules
 	looks    looks
 	replicas map[cluster.NodeID]*replicaTrack
 }
@@ -183,6 +184,7 @@ func (m *Machine) renewal() cluster.Lead {
 // before it is sent.
 func (m *Machine) send(next cluster.Lead, why string) {
 	if m.do(Action{Kind: ActSwap, Lead: next, Revision: m.base(), Why: why}) {
+		m.leading.sent.add(m.base(), next.Rule)
 		m.leading.sentAt = m.in.Now
 		m.leading.renewAt = m.in.Now + m.cfg.Profile.Renew
 	}

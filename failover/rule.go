@@ -16,6 +16,31 @@ type joint struct {
 	marked   bool
 }
 
+// sentRules are those that were sent to the store to replace the record of one revision. Until that record is
+// known to have changed, each of them may still get there, and an election go by it: a store that was down may
+// carry out late what it was told before. So each is demanded until then, whatever became of the wish for it.
+type sentRules struct {
+	base  int64
+	rules []cluster.Rule
+}
+
+func (s *sentRules) add(base int64, r cluster.Rule) {
+	if s.base != base {
+		s.base, s.rules = base, nil
+	}
+	if !slices.ContainsFunc(s.rules, r.Equal) {
+		s.rules = append(s.rules, r)
+	}
+}
+
+// under are those that may still replace the record of this revision.
+func (s *sentRules) under(base int64) []cluster.Rule {
+	if s.base != base {
+		return nil
+	}
+	return s.rules
+}
+
 // replicaTrack says how long a replica has been keeping up. But for since, its times are readings of
 // looks.watched.
 type replicaTrack struct {
@@ -231,6 +256,12 @@ func (m *Machine) rules() []cluster.Rule {
 			return []cluster.Rule{j.rule}
 		}
 		rules = append(rules, j.rule)
+	}
+	for _, r := range m.leading.sent.under(m.base()) {
+		found := func(x cluster.Rule) bool { return x.Implies(r, m.cfg.Self.Node) }
+		if !slices.ContainsFunc(rules, found) && m.cfg.Mutation != MutationRuleForgotten {
+			rules = append(rules, r)
+		}
 	}
 	return rules
 }

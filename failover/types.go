@@ -303,7 +303,9 @@ const (
 	MutationRevokedInMemory // an agent that starts again has forgotten what it let go of
 	MutationPledgeMajority  // a majority of the pledges will do
 	MutationReadByOldAcks   // a read is committed by what the replicas acknowledged before it
-	mutations               // how many there are
+
+	MutationRuleForgotten // a rule that may still reach the store is not demanded any more
+	mutations             // how many there are
 )
 
 var mutationNames = [mutations]string{
@@ -313,6 +315,7 @@ var mutationNames = [mutations]string{
 	"early-async", "pledge-from-reply", "pledge-uncounted",
 	"rule-at-once", "early-no-quorum", "epoch-reused",
 	"revoked-in-memory", "pledge-majority", "read-by-old-acks",
+	"rule-forgotten",
 }
 
 func (m Mutation) String() string { return mutationNames[m] }
