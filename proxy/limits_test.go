@@ -252,7 +252,8 @@ func holdConnections(spec string) error {
 		var c net.Conn
 		var err error
 		if network == "tls" {
-			c, err = tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true}) // memory is the matter here
+			c, err = tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, // memory is the matter here
+				DynamicRecordSizingDisabled: true}) // long records, as OpenSSL sends
 		} else {
 			c, err = net.Dial("tcp", at)
 		}
