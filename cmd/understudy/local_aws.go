@@ -38,7 +38,7 @@ func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error
 	a.onStop("aws metrics", func(context.Context) error { forget(); return nil })
 	keys, err := c.AWS.keys()
 	if err != nil {
-		return err
+		return coded{exitUsage, fmt.Errorf("--aws-keys-file: %w", err)}
 	}
 	g.aws, err = aws.New(aws.Options{
 		Services: []*wire.Service{groups.Wire(), sts.New()}, Region: c.AWS.Region, Account: c.AWS.Account, Keys: keys, Metrics: registry, Logger: g.log,
