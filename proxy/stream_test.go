@@ -31,6 +31,7 @@ type talk struct {
 func talkTo(t testing.TB, addr string) *talk {
 	t.Helper()
 	c := raw(t, addr)
+	must(t, c.SetDeadline(time.Now().Add(2*time.Minute))) // with -race on a machine that is busy, tens of MiB take half a minute
 	return &talk{t, c, bufio.NewReaderSize(c, 64<<10)}
 }
 

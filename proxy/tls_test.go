@@ -66,7 +66,7 @@ func TestProxyServesTLSAndPlainClientsSideBySide(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		config := trusting(t, paths)
 		config.MaxVersion = version
-		c := goredis.NewClient(&goredis.Options{Addr: g.proxy.Addrs().PrimaryTLS, TLSConfig: config, MaxRetries: -1, Protocol: 3})
+		c := goredis.NewClient(&goredis.Options{Addr: g.proxy.Addrs().PrimaryTLS, TLSConfig: config, MaxRetries: -1, Protocol: 3, ReadTimeout: 20 * time.Second})
 		defer c.Close()
 		big := strings.Repeat("0123456789abcdef", 512<<10)
 		must(t, c.Set(ctx, "big", big, 0).Err())
