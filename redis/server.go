@@ -154,6 +154,9 @@ func Start(opts ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
 	defer lock.Close() // the server has inherited it
+	if err := removeTemps(opts.Dir); err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
 	cmd := exec.Command(opts.Binary.Path, conf)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = opts.Dir, log, log, []*os.File{lock}
 	// Its own process group: a Ctrl-C on the terminal is for us, who stop it in order.
@@ -206,6 +209,23 @@ func lockDir(dir string) (*os.File, error) {
 			return nil, errors.Join(fmt.Errorf("the server before has not ended within %v: it, or its child, still runs in %s", lockWithin, dir), f.Close())
 		}
 	}
+}
+
+// removeTemps deletes what a server, or a child of it, was writing when it was killed: each is as large as the data
+// set, and nobody else ever deletes it. The directory is locked: nobody writes one now.
+func removeTemps(dir string) error {
+	for _, pattern := range []string{"temp-*.rdb", "temp-rewriteaof-*.aof"} {
+		left, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range left {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // writeConfig writes redis.conf. Where the numbers come from: the measurements in ARCHITECTURE.md.
