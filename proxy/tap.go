@@ -187,10 +187,7 @@ func (p *Proxy) mayTap(r *http.Request) bool {
 		return true
 	}
 	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		if p.knows(r, given) {
-			return true
-		}
-		return false
+		return p.knows(r, given)
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	forwarded := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" || r.Header.Get("Via") != ""
