@@ -33,18 +33,39 @@ const catchUpWithin = 10 * time.Second
 // call is in it. A replica writes it, of those that can the one that lags least; the primary only when no replica
 // can. Whoever calls must verify the file.
 func (g *Group) Dump(ctx context.Context, to string) (Dumped, error) {
-	s := g.Status()
-	var after cluster.Position
-	if n := g.node(s.Primary); n != nil {
-		bound, cancel := context.WithTimeout(ctx, catchUpWithin)
-		at, err := n.Position(bound)
-		cancel()
-		if err != nil {
-			return Dumped{}, fmt.Errorf("dump %s: where its primary %s is: %w", g.Name(), s.Primary, err)
+	var d Dumped
+	var err error
+	for range dumpTries {
+		if d, err = g.dump(ctx, to); err == nil || ctx.Err() != nil || g.Status().Epoch == d.Epoch {
+			break
 		}
-		after = at
 	}
-	d := Dumped{Spec: g.Spec(), Epoch: s.Epoch, At: time.Now().UTC(), Engine: g.fleet.opts.Binary.Flavor, Version: g.fleet.opts.Binary.Version}
+	if err != nil {
+		return Dumped{}, fmt.Errorf("dump %s: %w", g.Name(), err)
+	}
+	return d, nil
+}
+
+// dumpTries is how often a dump is begun when the primary changes meanwhile.
+const dumpTries = 3
+
+// dump is one attempt; the epoch is that under which it was begun.
+func (g *Group) dump(ctx context.Context, to string) (Dumped, error) {
+	bound, cancel := context.WithTimeout(ctx, catchUpWithin)
+	defer cancel()
+	s, err := g.Wait(bound, func(s cluster.Status) bool { return s.Writable() == "" })
+	if err != nil {
+		return Dumped{Epoch: s.Epoch}, fmt.Errorf("without a primary nobody can say what was acked: %s", s.Writable())
+	}
+	var after cluster.Position
+	at := time.Now().UTC() // before the question: what was acked by then is in the answer
+	if n := g.node(s.Primary); n != nil {
+		after, err = n.Position(bound)
+	}
+	if err != nil {
+		return Dumped{Epoch: s.Epoch}, fmt.Errorf("where the primary %s is: %w", s.Primary, err)
+	}
+	d := Dumped{Spec: g.Spec(), Epoch: s.Epoch, At: at, Engine: g.fleet.opts.Binary.Flavor, Version: g.fleet.opts.Binary.Version}
 	var errs error
 	for _, n := range sources(s) {
 		err := g.dumpOf(ctx, n.ID, to, after)
@@ -60,7 +81,7 @@ func (g *Group) Dump(ctx context.Context, to string) (Dumped, error) {
 	if errs == nil {
 		errs = errors.New("no node is ready: " + s.Reasons())
 	}
-	return Dumped{}, fmt.Errorf("dump %s: %w", g.Name(), errs)
+	return Dumped{Epoch: s.Epoch}, errs
 }
 
 // dumpOf has one node do it.

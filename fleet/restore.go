@@ -98,6 +98,13 @@ func (f *Fleet) reserve(ctx context.Context, name string) (free func(), err erro
 	return free, nil
 }
 
+// Restoring reports whether a group of that name is being restored: it is not there for anybody yet.
+func (f *Fleet) Restoring(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.restoring[name]
+}
+
 func (f *Fleet) restore(ctx context.Context, d Definition, r Restored) (*Group, error) {
 	places := d.Spec.Nodes
 	d.Spec.Nodes = places[:1]

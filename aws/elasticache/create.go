@@ -434,7 +434,7 @@ func (s *Service) deleteReplicationGroup(ctx context.Context, in *elasticache.De
 		}
 	}
 	r, err := s.change(ctx, id, func(r *record) error {
-		if r.State != stateFailed {
+		if r.State != stateFailed || aws.ToString(in.FinalSnapshotIdentifier) != "" { // of what was not made there are no data
 			if err := available(*r); err != nil {
 				return err
 			}
@@ -458,7 +458,7 @@ func (s *Service) deleteReplicationGroup(ctx context.Context, in *elasticache.De
 
 // remove ends a group, keeps its data first if that is wanted, and forgets it last.
 func (s *Service) remove(ctx context.Context, r record) error {
-	if _, runs := s.opts.Groups.Find(r.ID); runs && r.Task.Snapshot != "" {
+	if r.Task.Snapshot != "" {
 		if err := s.opts.Snapshots.Final(ctx, r.ID, r.Task.Snapshot); err != nil {
 			return fmt.Errorf("keep the data of %s as %s: %w", r.ID, r.Task.Snapshot, err)
 		}

@@ -418,11 +418,22 @@ func (n snapshots) Seed(ctx context.Context, snapshot string, node cluster.NodeI
 	return err
 }
 
+// retryFinal is the pause after a final snapshot that failed: the deletion of its group waits for it.
+const retryFinal = time.Minute
+
 // Final implements Snapshots.
 func (n snapshots) Final(ctx context.Context, group, snapshot string) error {
 	name := strings.ToLower(snapshot)
-	if b, err := n.Archive.Get(name); err == nil && b.State == backup.StateAvailable && b.Kind == backup.KindFinal && b.Group == group {
+	b, err := n.Archive.Get(name)
+	switch {
+	case err == nil && b.State == backup.StateAvailable && b.Kind == backup.KindFinal && b.Group == group:
 		return nil
+	case err == nil && b.State == backup.StateFailed && n.service.now().Sub(b.Created) < retryFinal:
+		return errors.New(b.Reason) // the disk is full, say: each attempt is an event
+	}
+	// After a crash this may come before the group runs again. Without its data it must not go.
+	if _, runs := n.service.opts.Groups.Find(group); !runs {
+		return fmt.Errorf("group %s does not run yet, and snapshot %s is not there", group, name)
 	}
 	r, _ := n.service.groups.get(group)
 	w, err := n.Archive.Begin(backup.Request{ID: name, Group: group, Kind: backup.KindFinal, Attributes: n.service.attributesOf(r, "")}, n.Source)

@@ -215,6 +215,24 @@ func TestSnapshotsAreCopiedFoundAndMadeGroupsOf(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if err := c.opts.Snapshots.Final(c.ctx, "gone", "other"); err == nil {
+		t.Error("a group goes whose data nobody has kept")
+	}
+	c.source.fail = errors.New("no")
+	for range 3 { // its deletion is tried every half second
+		if err := c.opts.Snapshots.Final(c.ctx, "main", "full"); err == nil {
+			t.Error("it was made")
+		}
+	}
+	failed := 0
+	for _, e := range c.events.list() {
+		if strings.HasPrefix(e.Message, "Snapshot failed") {
+			failed++
+		}
+	}
+	if failed != 1 {
+		t.Errorf("%d attempts were told of", failed)
+	}
 	if err := c.opts.Snapshots.Final(c.ctx, "main", "one"); !errors.Is(err, backup.ErrExists) {
 		t.Errorf("another's snapshot is taken for the final one: %v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -49,13 +50,8 @@ func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error
 // awsGroups are the fleet's groups as the ElastiCache front needs them.
 type awsGroups struct{ *local }
 
-// Names are those of the groups that run.
-func (a awsGroups) Names() (names []string) {
-	for _, g := range a.fleet.Groups() {
-		names = append(names, g.Name())
-	}
-	return names
-}
+// Names are those of the groups that run. One that is being restored may still come to nothing.
+func (a awsGroups) Names() []string { return slices.DeleteFunc(a.groupNames(), a.fleet.Restoring) }
 
 // Find is the group of that name.
 func (a awsGroups) Find(name string) (elasticache.Group, bool) {
