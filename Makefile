@@ -22,7 +22,7 @@ E2E = $(if $(wildcard e2e/*.go),./e2e/...)
 PURE = . ./cluster/... ./resp/... ./command/... ./failover ./history/... ./placement/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ci tools fmt vet lint modules sim bench bench-proxy clients clients-suites soak figures fuzz generate clean need-go need-redis test-aws
+.PHONY: help build demo test ci tools fmt vet lint modules sim bench bench-proxy clients clients-suites soak figures fuzz generate clean need-go need-redis test-aws bench-aws
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ bench: need-go ## Understudy, Redis Sentinel and a direct connection side by sid
 bench-proxy: need-go ## the proxy beside twemproxy, HAProxy and a direct connection, into docs/proxy-speed.md; three minutes
 	@.ci/need redis twemproxy haproxy
 	@go run ./bench -docs docs/proxy-speed.md $(BENCHFLAGS) proxies
+
+bench-aws: need-go ## the AWS front: 500 describes a second under load, create, test-failover, against their goals; half a minute
+	@.ci/need redis
+	@go test ./e2e -count=1 -run '^TestSpeedOfTheAWSFront$$' -v -args -aws-speed
 
 # The matrix needs what apt, npm and the Go module proxy carry; what cannot be had is said in the page.
 clients: need-go ## real clients of five languages through every change of primary and cut sockets, into docs/clients.md; ten minutes
