@@ -76,11 +76,11 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	page := p.page(name)
 	if page == nil {
-		why := p.Missing
+		code, why := http.StatusServiceUnavailable, p.Missing
 		if names := p.Names(); len(names) > 0 || why == "" {
-			why = fmt.Sprintf("there is no group %q: there are %s", name, strings.Join(names, ", "))
+			code, why = http.StatusNotFound, fmt.Sprintf("there is no group %q: there are %s", name, strings.Join(names, ", "))
 		}
-		answer(w, http.StatusServiceUnavailable, Outcome{Message: why})
+		answer(w, code, Outcome{Message: why})
 		return
 	}
 	http.StripPrefix(prefix, page).ServeHTTP(w, r)

@@ -11,7 +11,7 @@ import (
 
 // Registries are the metrics of a process with parts that come and go: each part has its own, and ends with it.
 type Registries struct {
-	own prometheus.Gatherer
+	own *prometheus.Registry
 
 	mu    sync.Mutex
 	parts map[string]*prometheus.Registry
@@ -20,9 +20,12 @@ type Registries struct {
 var _ prometheus.Gatherer = (*Registries)(nil)
 
 // NewRegistries returns those of a process whose own, lasting metrics are in own.
-func NewRegistries(own prometheus.Gatherer) *Registries {
+func NewRegistries(own *prometheus.Registry) *Registries {
 	return &Registries{own: own, parts: map[string]*prometheus.Registry{}}
 }
+
+// Own are the process's own.
+func (r *Registries) Own() *prometheus.Registry { return r.own }
 
 // Add returns the metrics of one part, and the func that ends them. A second part of that name takes the
 // first one's place.

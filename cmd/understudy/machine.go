@@ -19,6 +19,7 @@ import (
 	"understudy/agent"
 	"understudy/certs"
 	"understudy/cluster"
+	"understudy/dashboard"
 	"understudy/etcd"
 	"understudy/failover"
 	"understudy/host"
@@ -50,29 +51,29 @@ type machine struct {
 	store   *etcd.Store
 	member  *etcd.Embedded // nil: this machine has no member of the store
 	host    *host.Host
-	metrics *registries
+	metrics *dashboard.Registries
 	groups  *groups
 }
 
 // prepareMachine checks and takes all that can be refused, and starts nothing: its errors are one line
 // for whoever typed the command.
 func prepareMachine(ctx context.Context, a *app, c machineConfig, log logger) (*machine, error) {
-	m := &machine{config: c, log: log, clock: newClock(), metrics: newRegistries()}
-	m.rpc = rpc.NewServer(rpc.ServerOptions{Logger: log, Metrics: m.metrics.own})
+	m := &machine{config: c, log: log, clock: newClock(), metrics: dashboard.NewRegistries(newRegistry())}
+	m.rpc = rpc.NewServer(rpc.ServerOptions{Logger: log, Metrics: m.metrics.Own()})
 	var err error
 	if c.TLS.empty() {
 		if !loopback(c.Listen) {
 			log.Warn("INSECURE: no TLS between the machines: whoever reaches these ports controls the groups and reads their data", "component", "agent", "listen", c.Listen)
 		}
-		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), Metrics: m.metrics.own})
+		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), Metrics: m.metrics.Own()})
 	} else {
 		if m.certs, err = certs.Open(certs.Paths(c.TLS), log); err != nil {
 			return nil, err
 		}
-		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), Metrics: m.metrics.own, TLS: m.certs.Client})
+		m.client = rpc.NewClient(rpc.ClientOptions{HedgeAfter: c.hedgeAfter(), Metrics: m.metrics.Own(), TLS: m.certs.Client})
 	}
 	a.onStop("connections to other agents", func(context.Context) error { m.client.Close(); return nil })
-	if m.door, err = c.door().open(m.metrics.own, log); err != nil {
+	if m.door, err = c.door().open(m.metrics.Own(), log); err != nil {
 		return nil, err
 	}
 	if m.binary, err = redis.FindServer(ctx, c.Server); err != nil {
@@ -139,7 +140,7 @@ func (m *machine) start(ctx context.Context, a *app) error {
 	m.host, err = host.New(host.Options{
 		Machine: cluster.Machine{Name: c.Machine, Zone: c.Zone, Host: c.Listen, RPC: m.address(), HTTP: m.http.Addr().String(), Slots: c.Slots},
 		Store:   m.store, Groups: c.specs(), Dir: filepath.Join(c.Data, "host"), PortBase: c.PortBase + 2, ReplaceAfter: c.Replace,
-		Start: m.newNode, OnSpecs: m.groups.specs, OnEvent: m.groups.record, Clock: m.clock, Logger: m.log, Metrics: m.metrics.own,
+		Start: m.newNode, OnSpecs: m.groups.specs, OnEvent: m.groups.record, Clock: m.clock, Logger: m.log, Metrics: m.metrics.Own(),
 	})
 	if err != nil {
 		return err
@@ -290,7 +291,7 @@ func (m *machine) newNode(a host.Assignment) (host.Node, error) {
 	if o.Adopt, err = m.adoption(a.Place.ID); err != nil {
 		return nil, err
 	}
-	registry, forget := m.metrics.add(string(a.Place.ID))
+	registry, forget := m.metrics.Add(string(a.Place.ID))
 	o.Metrics = registry
 	x, err := agent.New(o)
 	if err != nil {

@@ -9,13 +9,9 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 
 	"understudy/cluster"
 	"understudy/dashboard"
@@ -30,6 +26,7 @@ type groups struct {
 	log     *slog.Logger
 	work    sync.WaitGroup
 	wanted  chan struct{} // has room for one: specs have changed
+	pages   dashboard.Pages
 
 	mu     sync.Mutex
 	wants  []cluster.Spec
@@ -41,12 +38,16 @@ type groups struct {
 type shown struct {
 	spec      cluster.Spec
 	dashboard *dashboard.Dashboard
-	handler   http.Handler
 	end       func()
 }
 
 func newGroups(m *machine) *groups {
-	return &groups{machine: m, log: m.log.With("component", "status"), wanted: make(chan struct{}, 1), shown: map[string]*shown{}}
+	g := &groups{machine: m, log: m.log.With("component", "status"), wanted: make(chan struct{}, 1), shown: map[string]*shown{}}
+	g.pages.Missing = "the store does not answer yet: a majority of its members must run"
+	for _, want := range m.config.Groups {
+		g.pages.First = append(g.pages.First, want.Name)
+	}
+	return g
 }
 
 // specs takes the desired state of all groups.
@@ -123,18 +124,19 @@ func (g *groups) show(ctx context.Context, spec cluster.Spec) error {
 		nodes[n.ID], machines[n.ID] = r, n.Machine
 		followed = append(followed, r)
 	}
-	registry, forget := m.metrics.add("group " + spec.Name)
+	registry, forget := m.metrics.Add("group " + spec.Name)
 	d, err := dashboard.New(dashboard.Options{
 		Group: spec.Name, Durability: spec.Durability, Profile: p, OnLostQuorum: spec.OnLostQuorum, PreferredZone: spec.PreferredZone,
 		Peers: peersOf(spec), Nodes: nodes, Machines: machines, Endpoints: cluster.Endpoints{HTTP: m.http.Addr().String()},
-		Clock: m.clock, Kill: killThrough(nodes), Metrics: both{registry, m.metrics}, Logger: m.log,
+		Clock: m.clock, Kill: killThrough(nodes), Metrics: dashboard.Both{Registerer: registry, Gatherer: m.metrics}, Logger: m.log,
 	})
 	if err != nil {
 		forget()
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &shown{spec: spec, dashboard: d, handler: d.Handler(), end: func() { cancel(); forget() }}
+	s := &shown{spec: spec, dashboard: d, end: func() { cancel(); forget(); g.pages.Remove(spec.Name) }}
+	g.pages.Set(spec.Name, d.Handler())
 	g.mu.Lock()
 	g.shown[spec.Name] = s
 	primed := g.primed
@@ -167,54 +169,7 @@ func (g *groups) record(e cluster.Event) {
 
 // serve answers on l until ctx ends.
 func (g *groups) serve(ctx context.Context, l net.Listener) error {
-	return g.machine.door.serve(ctx, l, http.HandlerFunc(g.route))
-}
-
-// route finds the group that a path is about.
-func (g *groups) route(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/api/groups" {
-		writeJSON(w, http.StatusOK, g.names())
-		return
-	}
-	name, prefix := "", ""
-	if rest, ok := strings.CutPrefix(r.URL.Path, "/groups/"); ok {
-		name, _, _ = strings.Cut(rest, "/")
-		prefix = "/groups/" + name
-	}
-	s := g.page(name)
-	if s == nil {
-		why := "the store does not answer yet: a majority of its members must run"
-		if names := g.names(); len(names) > 0 {
-			why = fmt.Sprintf("there is no group %q: there are %s", name, strings.Join(names, ", "))
-		}
-		writeJSON(w, http.StatusServiceUnavailable, dashboard.Outcome{Message: why})
-		return
-	}
-	http.StripPrefix(prefix, s.handler).ServeHTTP(w, r)
-}
-
-// page is the group of that name; "" is the first of the configuration that there is, else any.
-func (g *groups) page(name string) *shown {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if name != "" {
-		return g.shown[name]
-	}
-	for _, want := range g.machine.config.Groups {
-		if s := g.shown[want.Name]; s != nil {
-			return s
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(g.shown)) {
-		return g.shown[name]
-	}
-	return nil
-}
-
-func (g *groups) names() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Sorted(maps.Keys(g.shown))
+	return g.machine.door.serve(ctx, l, &g.pages)
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
@@ -271,48 +226,4 @@ func killThrough(nodes map[cluster.NodeID]dashboard.Node) dashboard.Killer {
 		}
 		return err
 	}
-}
-
-// registries are the metrics of parts that come and go: each has its own, and ends with it.
-type registries struct {
-	own *prometheus.Registry
-
-	mu    sync.Mutex
-	parts map[string]*prometheus.Registry
-}
-
-func newRegistries() *registries {
-	return &registries{own: newRegistry(), parts: map[string]*prometheus.Registry{}}
-}
-
-// add returns the metrics of one part, and the func that ends them.
-func (r *registries) add(name string) (*prometheus.Registry, func()) {
-	part := prometheus.NewRegistry()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.parts[name] = part
-	return part, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.parts[name] == part {
-			delete(r.parts, name)
-		}
-	}
-}
-
-// Gather implements prometheus.Gatherer.
-func (r *registries) Gather() ([]*dto.MetricFamily, error) {
-	r.mu.Lock()
-	all := prometheus.Gatherers{r.own}
-	for _, name := range slices.Sorted(maps.Keys(r.parts)) {
-		all = append(all, r.parts[name])
-	}
-	r.mu.Unlock()
-	return all.Gather()
-}
-
-// both registers with one part and gathers all.
-type both struct {
-	prometheus.Registerer
-	prometheus.Gatherer
 }

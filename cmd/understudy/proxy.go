@@ -155,7 +155,7 @@ type house struct {
 	config  proxyConfig
 	log     logger
 	plain   logger // without a component, for the parts
-	metrics *registries
+	metrics *dashboard.Registries
 	door    *gate     // is the HTTP address
 	lock    *openDoor // says who comes in there
 	fronts  []*front
@@ -172,7 +172,7 @@ type front struct {
 	store   *etcd.Store
 	http    string // HOST:PORT where the group is told of
 	proxy   server
-	metrics *registries
+	metrics *dashboard.Registries
 	known   *directory                   // nil: the group is watched
 	watched *watched                     // nil: the group has agents and a store
 	page    atomic.Pointer[http.Handler] // nil until the store has said what the group is
@@ -183,9 +183,9 @@ type front struct {
 
 // prepareHouse checks and takes all that can be refused, and starts nothing.
 func prepareHouse(ctx context.Context, a *app, c proxyConfig, before *inherited, log logger) (*house, error) {
-	h := &house{config: c, log: log.With("component", "proxy"), plain: log, metrics: newRegistries()}
+	h := &house{config: c, log: log.With("component", "proxy"), plain: log, metrics: dashboard.NewRegistries(newRegistry())}
 	var err error
-	if h.lock, err = c.door().open(h.metrics.own, log); err != nil {
+	if h.lock, err = c.door().open(h.metrics.Own(), log); err != nil {
 		return nil, err
 	}
 	given, err := activated()
@@ -229,7 +229,7 @@ func (h *house) prepareFront(ctx context.Context, a *app, c proxyConfig, before 
 	}
 	o := proxy.Options{
 		Group: c.Group, Zone: c.Zone, Primary: c.Listen.Primary, Reader: c.Listen.Reader, Split: c.Listen.Split,
-		Hold: c.Hold, Reads: proxy.Reads(c.Reads), BusyPoll: c.BusyPoll, Clock: f.clock, Logger: log, Metrics: f.metrics.own,
+		Hold: c.Hold, Reads: proxy.Reads(c.Reads), BusyPoll: c.BusyPoll, Clock: f.clock, Logger: log, Metrics: f.metrics.Own(),
 	}
 	c.waits().apply(&o)
 	if c.Upstream != nil {

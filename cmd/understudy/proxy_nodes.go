@@ -236,11 +236,11 @@ func (f *front) show(ctx context.Context, spec cluster.Spec) (stop func(), err e
 		nodes[n.ID], machines[n.ID] = r, n.Machine
 		followed = append(followed, r)
 	}
-	registry, forget := f.metrics.add("group " + f.config.Group)
+	registry, forget := f.metrics.Add("group " + f.config.Group)
 	page, err := dashboard.New(dashboard.Options{
 		Group: spec.Name, Durability: spec.Durability, Profile: p, OnLostQuorum: spec.OnLostQuorum, PreferredZone: spec.PreferredZone,
 		Peers: peersOf(spec), Nodes: nodes, Machines: machines, Endpoints: f.endpoints(), Clock: f.clock, Kill: killThrough(nodes),
-		Metrics: both{registry, f.metrics}, Logger: f.plain, Mode: f.mode(),
+		Metrics: dashboard.Both{Registerer: registry, Gatherer: f.metrics}, Logger: f.plain, Mode: f.mode(),
 		Troubles: func() []string { return slices.Concat(f.proxy.Troubles(), f.known.troubles()) },
 	})
 	if err != nil {

@@ -50,7 +50,7 @@ func newWatched(f *front) (*watched, error) {
 	w := &watched{f: f, nodes: map[cluster.NodeID]*witnessed{}, forget: func() {}, profile: u.profile(f.config.Hold)}
 	w.last.Store(&cluster.Lead{})
 	o.Group, o.Clock, o.OnStatus, o.OnEvent = f.config.Group, f.clock, w.hear, w.record
-	o.Logger, o.Metrics = f.bare, f.metrics.own
+	o.Logger, o.Metrics = f.bare, f.metrics.Own()
 	w.watcher, err = upstream.New(o)
 	return w, err
 }
@@ -139,8 +139,8 @@ func (w *watched) show() {
 	}
 	slices.SortFunc(o.Peers, func(a, b failover.Peer) int { return strings.Compare(string(a.Node), string(b.Node)) })
 	w.forget()
-	registry, forget := w.f.metrics.add("group " + c.Group)
-	w.forget, o.Metrics = forget, both{registry, w.f.metrics}
+	registry, forget := w.f.metrics.Add("group " + c.Group)
+	w.forget, o.Metrics = forget, dashboard.Both{Registerer: registry, Gatherer: w.f.metrics}
 	page, err := dashboard.New(o)
 	if err != nil {
 		w.f.log.Error("the group's page cannot be made", "error", err)
