@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // listed is what docs/metrics.md and /metrics both say of one.
@@ -27,7 +28,12 @@ var (
 
 func TestMetricsPageListsWhatARunningGroupServes(t *testing.T) {
 	documented := documentedMetrics(t)
-	served := servedMetrics(t, StartGroup(t).HTTP)
+	http := StartGroup(t, "--max-staleness", "1s").HTTP // with it the replicas' age is asked for
+	served := servedMetrics(t, http)
+	for end := time.Now().Add(20 * time.Second); served["understudy_proxy_replica_age_seconds"].kind == "" && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+		served = servedMetrics(t, http)
+	}
 	if len(served) < 20 {
 		t.Fatalf("only %d metrics are served: %v", len(served), served)
 	}
