@@ -251,7 +251,10 @@ func (o operator) parameters(c *redis.Client) {
 		o.t.Fatal(err)
 	}
 	_, err := o.ModifyReplicationGroup(ctx, &elasticache.ModifyReplicationGroupInput{ReplicationGroupId: &o.id, CacheParameterGroupName: name, CacheNodeType: aws.String("cache.t4g.small"), ApplyImmediately: aws.Bool(true)})
-	r := o.did("modify --cache-parameter-group-name --cache-node-type", err)
+	o.did("modify --cache-parameter-group-name --cache-node-type", err)
+	// A node that comes later goes by them too.
+	_, err = o.IncreaseReplicaCount(ctx, &elasticache.IncreaseReplicaCountInput{ReplicationGroupId: &o.id, NewReplicaCount: aws.Int32(2), ApplyImmediately: aws.Bool(true)})
+	r := o.did("increase-replica-count", err)
 	for _, m := range r.NodeGroups[0].NodeGroupMembers {
 		node := redis.NewClient(&redis.Options{Addr: addrOf(m.ReadEndpoint)})
 		for name, want := range map[string]string{"maxmemory-policy": "allkeys-lfu", "maxmemory": fmt.Sprint(1471026299 / 100 * 50)} {

@@ -134,7 +134,7 @@ func (s *Service) checkCreate(ctx context.Context, in *elasticache.CreateReplica
 		"UserGroupIds": len(in.UserGroupIds) > 0, "SnapshotArns": len(in.SnapshotArns) > 0, "ServerlessCacheSnapshotName": in.ServerlessCacheSnapshotName != nil,
 		"DataTieringEnabled": aws.ToBool(in.DataTieringEnabled), "ClusterMode": in.ClusterMode != "" && in.ClusterMode != types.ClusterModeDisabled,
 		"CacheSecurityGroupNames": len(in.CacheSecurityGroupNames) > 0, "NetworkType": in.NetworkType != "" && in.NetworkType != types.NetworkTypeIpv4,
-		"IpDiscovery": in.IpDiscovery != "" && in.IpDiscovery != types.IpDiscoveryIpv4, "SnapshotName": in.SnapshotName != nil && s.opts.Snapshots == nil,
+		"Durability": in.Durability != "", "IpDiscovery": in.IpDiscovery != "" && in.IpDiscovery != types.IpDiscoveryIpv4, "SnapshotName": in.SnapshotName != nil && s.opts.Snapshots == nil,
 	}); err != nil {
 		return err
 	}

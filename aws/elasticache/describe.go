@@ -17,6 +17,12 @@ import (
 // find is the record of a group; names are the same in capitals.
 func (s *Service) find(id string) (record, error) {
 	r, ok := s.groups.get(strings.ToLower(id))
+	if _, runs := s.opts.Groups.Find(strings.ToLower(id)); !ok && runs { // made elsewhere, a moment ago
+		if err := s.adopt(context.Background()); err != nil {
+			return r, err
+		}
+		r, ok = s.groups.get(strings.ToLower(id))
+	}
 	if !ok {
 		return r, noGroup(id)
 	}
@@ -50,6 +56,9 @@ func (s *Service) atRest(id string) (record, Group, error) {
 }
 
 func (s *Service) describeReplicationGroups(ctx context.Context, in *elasticache.DescribeReplicationGroupsInput) (*elasticache.DescribeReplicationGroupsOutput, error) {
+	if err := s.adopt(ctx); err != nil {
+		return nil, err
+	}
 	all := s.groups.all()
 	if in.ReplicationGroupId != nil {
 		r, err := s.find(*in.ReplicationGroupId)
@@ -133,6 +142,9 @@ func (s *Service) state(r record, l live) string {
 
 // automatic says on which way automatic failover is.
 func automatic(r record, l live) types.AutomaticFailoverStatus {
+	if len(r.Members) < 2 { // there is nobody to fail over to; with a replica there will be
+		return types.AutomaticFailoverStatusDisabled
+	}
 	changing := l.runs && r.State == stateModifying && l.spec.Manual == r.Automatic
 	switch {
 	case r.Automatic && changing:

@@ -51,7 +51,6 @@ type Engine struct {
 type Service struct {
 	opts Options
 	log  *slog.Logger
-	wire *wire.Service
 
 	groups     *shelf[record]
 	tokens     *shelf[tokens]
@@ -89,7 +88,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		o.Profile = "fast"
 	}
 	s := &Service{
-		opts: o, log: o.Logger.With("component", "elasticache"), wire: wire.NewService(wire.ElastiCache()),
+		opts: o, log: o.Logger.With("component", "elasticache"),
 		groups: newShelf[record](o.Store, "groups"), tokens: newShelf[tokens](o.Store, "tokens"),
 		parameters: newShelf[parameterGroup](o.Store, "parameters"), subnets: newShelf[subnetGroup](o.Store, "subnets"),
 		events: newEvents(o.Store, o.Now), making: map[string]bool{}, running: map[string]bool{}, watched: map[string]context.CancelFunc{}, news: make(chan struct{}),
@@ -99,13 +98,13 @@ func New(ctx context.Context, o Options) (*Service, error) {
 			return nil, fmt.Errorf("elasticache: %w", err)
 		}
 	}
-	s.serve()
+	s.openSnapshots()
 	return s, nil
 }
 
-// serve names the operations.
-func (s *Service) serve() {
-	w := s.wire
+// Wire is what aws.New takes: the operations.
+func (s *Service) Wire() *wire.Service {
+	w := wire.NewService(wire.ElastiCache())
 	wire.Handle(w, s.createReplicationGroup)
 	wire.Handle(w, s.describeReplicationGroups)
 	wire.Handle(w, s.modifyReplicationGroup)
@@ -133,11 +132,9 @@ func (s *Service) serve() {
 	wire.Handle(w, s.listTagsForResource)
 	wire.Handle(w, s.addTagsToResource)
 	wire.Handle(w, s.removeTagsFromResource)
-	s.openSnapshots()
+	s.serveSnapshots(w)
+	return w
 }
-
-// Wire is what aws.New takes.
-func (s *Service) Wire() *wire.Service { return s.wire }
 
 // sweepEvery is how often pending changes are looked at, old events forgotten, and groups that were made
 // elsewhere taken up.

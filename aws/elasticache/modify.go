@@ -76,6 +76,7 @@ func onlyWords(was, is record) bool {
 // checkModify refuses what does not go together, or not with the group.
 func (s *Service) checkModify(in *elasticache.ModifyReplicationGroupInput, r record, g Group) error {
 	if err := unserved(map[string]bool{
+		"Durability":        in.Durability != "",
 		"UserGroupIdsToAdd": len(in.UserGroupIdsToAdd) > 0, "UserGroupIdsToRemove": len(in.UserGroupIdsToRemove) > 0, "RemoveUserGroups": aws.ToBool(in.RemoveUserGroups),
 		"LogDeliveryConfigurations": len(in.LogDeliveryConfigurations) > 0, "CacheSecurityGroupNames": len(in.CacheSecurityGroupNames) > 0,
 		"ClusterMode": in.ClusterMode != "" && in.ClusterMode != types.ClusterModeDisabled, "IpDiscovery": in.IpDiscovery != "" && in.IpDiscovery != types.IpDiscoveryIpv4,
@@ -115,7 +116,7 @@ func (s *Service) checkFailover(in *elasticache.ModifyReplicationGroupInput, r r
 		multi = *in.MultiAZEnabled
 	}
 	switch spec := g.Spec(); {
-	case auto && len(spec.Nodes) < 2:
+	case aws.ToBool(in.AutomaticFailoverEnabled) && len(spec.Nodes) < 2:
 		return combination("Automatic failover needs at least one replica.")
 	case multi && !auto:
 		return combination("Multi-AZ can only be enabled with automatic failover: disable both, or neither.")

@@ -100,7 +100,7 @@ func (s *Service) found(g Group) record {
 	r := record{
 		ID: spec.Name, Description: "made by understudy up", Created: now, State: stateAvailable, NodeType: unlimited,
 		Parameters: s.opts.Engine.defaultGroup(), Maintenance: defaultMaintenance(spec.Name), Window: defaultWindow(spec.Name),
-		Automatic: !spec.Manual && len(spec.Nodes) > 1, MultiAZ: !spec.Manual && zones(spec) > 1, AutoMinor: true, Members: map[cluster.NodeID]member{},
+		Automatic: !spec.Manual, MultiAZ: !spec.Manual && zones(spec) > 1, AutoMinor: true, Members: map[cluster.NodeID]member{},
 	}
 	if spec.Name != s.opts.Home {
 		r.Description = "made outside of the AWS front"

@@ -58,12 +58,15 @@ type attributes struct {
 	Tags        map[string]string `json:"tags,omitempty"`
 }
 
-// openSnapshots makes the operations those of an archive, if there is one.
+// openSnapshots has the snapshots be those of an archive, if there is one.
 func (s *Service) openSnapshots() {
 	if b := s.opts.Backups; b != nil {
 		s.opts.Snapshots = snapshots{*b, s}
 	}
-	w := s.wire
+}
+
+// serveSnapshots names the operations.
+func (s *Service) serveSnapshots(w *wire.Service) {
 	wire.Handle(w, s.createSnapshot)
 	wire.Handle(w, s.describeSnapshots)
 	wire.Handle(w, s.copySnapshot)

@@ -140,6 +140,10 @@ func (s *Service) giveUp(ctx context.Context, r record, why error) error {
 		switch {
 		case r.Task.Kind == taskCreate:
 			r.State = stateFailed
+			for id, m := range r.Members {
+				m.State = ""
+				r.Members[id] = m
+			}
 		case ok:
 			r.State = stateAvailable
 			s.settle(r, g)
