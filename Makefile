@@ -52,11 +52,13 @@ test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, 
 
 # AWS's own clients take a second for every call, so they are not in make test. botocore comes from PyPI where the
 # system's is older than the service models.
-test-aws: need-go ## the AWS CLI and boto3 against the front
+test-aws: need-go need-redis ## the AWS CLI, boto3, the SDK for Go and Terraform against a running group; ten minutes
 	@.ci/need awscli
 	@[ -x bin/botocore/bin/python ] || python3 -c 'import botocore; assert int(botocore.__version__.split(".")[1]) >= 43' 2>/dev/null || \
 		{ python3 -m venv bin/botocore && bin/botocore/bin/pip install -q 'boto3>=1.43.11'; }
 	@UNDERSTUDY_TEST_AWS=1 go test -count=1 ./aws/...
+	@command -v terraform >/dev/null || echo 'NOT TESTED: Terraform: there is none here; deploy/terraform is only parsed' >&2
+	@UNDERSTUDY_TEST_AWS=1 go test -count=1 -v -timeout 20m -run '^(TestTheCommandLineIsTheAWSCLIs|TestBoto3OperatesAGroup|TestTerraform.*)$$' ./e2e
 
 # Ends with go test, and says nothing after it.
 ci: need-go fmt vet lint modules test ## everything that a change must pass; what .ci/run runs

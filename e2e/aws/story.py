@@ -1,0 +1,143 @@
+"""An operator's day with boto3, and what AWS refuses. Every answer is parsed by botocore and held against the
+operation's output shape: required members and types. Arguments: the endpoint's URL."""
+import sys
+import time
+import urllib.request
+import urllib.error
+
+import boto3
+import botocore.exceptions
+from botocore.config import Config
+from botocore.validate import ParamValidator
+
+url = sys.argv[1]
+config = Config(retries={"max_attempts": 1}, user_agent_extra="story")
+keys = dict(endpoint_url=url, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any", config=config)
+cache, sts = boto3.client("elasticache", **keys), boto3.client("sts", **keys)
+wrong, used = [], set()
+
+
+def check(client, operation, out):
+    shape = client.meta.service_model.operation_model(operation).output_shape
+    status = out.pop("ResponseMetadata")
+    if status["HTTPStatusCode"] != 200 or not status["RequestId"]:
+        wrong.append(f"{operation}: {status}")
+    if shape is not None:
+        report = ParamValidator().validate(out, shape)
+        if report.has_errors():
+            wrong.append(f"{operation}: {report.generate_report()}")
+
+
+def call(operation, client=cache, **given):
+    used.add(operation)
+    method = getattr(client, client.meta.method_to_api_mapping and
+                     {v: k for k, v in client.meta.method_to_api_mapping.items()}[operation])
+    out = method(**given)
+    check(client, operation, out)
+    return out
+
+
+def refused(code, status, message, operation, **given):
+    try:
+        call(operation, **given)
+        wrong.append(f"{operation} {given}: not refused")
+    except botocore.exceptions.ClientError as e:
+        got = (e.response["Error"]["Code"], e.response["ResponseMetadata"]["HTTPStatusCode"])
+        if got != (code, status) or message not in e.response["Error"]["Message"]:
+            wrong.append(f"{operation} {given}: {got} {e.response['Error']['Message']}, want {code} {status} …{message}…")
+
+
+def wait(name, group="story"):
+    cache.get_waiter(name).wait(ReplicationGroupId=group, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+
+
+def whole(snapshot):
+    """Waits until a snapshot is available: boto3 has no waiter for that."""
+    until = time.monotonic() + 60
+    while True:
+        found = call("DescribeSnapshots", SnapshotName=snapshot)["Snapshots"]
+        if found and found[0]["SnapshotStatus"] == "available":
+            return
+        if time.monotonic() > until:
+            sys.exit(f"{snapshot} does not become available: {found}")
+        time.sleep(0.05)
+
+
+def fault(status, code, body, **headers):
+    request = urllib.request.Request(url, data=body, headers=headers)
+    try:
+        urllib.request.urlopen(request)
+        wrong.append(f"{code}: answered")
+    except urllib.error.HTTPError as e:
+        text = e.read().decode()
+        if e.code != status or code not in text:
+            wrong.append(f"{code}: {e.code} {text[:300]}")
+    except (urllib.error.URLError, ConnectionError) as e:
+        wrong.append(f"{code}: {e}")
+
+
+call("GetCallerIdentity", sts)
+call("CreateCacheSubnetGroup", CacheSubnetGroupName="subnets", CacheSubnetGroupDescription="d", SubnetIds=["subnet-1", "subnet-2"])
+call("DescribeCacheSubnetGroups", CacheSubnetGroupName="subnets")
+call("CreateCacheParameterGroup", CacheParameterGroupName="params", CacheParameterGroupFamily="redis7", Description="d")
+call("DescribeCacheParameterGroups", CacheParameterGroupName="params")
+call("DescribeCacheParameters", CacheParameterGroupName="params")
+call("CreateReplicationGroup", ReplicationGroupId="story", ReplicationGroupDescription="d", NumCacheClusters=2, Engine="redis",
+     CacheNodeType="cache.t4g.micro", AutomaticFailoverEnabled=True, MultiAZEnabled=True, SnapshotRetentionLimit=1,
+     SnapshotWindow="03:00-04:00", CacheSubnetGroupName="subnets", SecurityGroupIds=["sg-1"], Tags=[{"Key": "a", "Value": "b"}])
+refused("ReplicationGroupAlreadyExists", 400, "", "CreateReplicationGroup", ReplicationGroupId="story", ReplicationGroupDescription="d")
+wait("replication_group_available")
+group = call("DescribeReplicationGroups", ReplicationGroupId="story")["ReplicationGroups"][0]
+call("DescribeReplicationGroups")
+call("DescribeCacheClusters")
+call("DescribeCacheClusters", CacheClusterId="story-001", ShowCacheNodeInfo=True)
+call("ListTagsForResource", ResourceName=group["ARN"])
+call("AddTagsToResource", ResourceName=group["ARN"], Tags=[{"Key": "c", "Value": "d"}])
+tags = call("RemoveTagsFromResource", ResourceName=group["ARN"], TagKeys=["a"])
+if [t for t in tags["TagList"] if not t["Key"].startswith("aws:")] != [{"Key": "c", "Value": "d"}]:
+    wrong.append(f"tags: {tags}")
+call("IncreaseReplicaCount", ReplicationGroupId="story", NewReplicaCount=2, ApplyImmediately=True)
+wait("replication_group_available")
+call("ModifyReplicationGroup", ReplicationGroupId="story", SnapshotRetentionLimit=3, ApplyImmediately=True)
+wait("replication_group_available")
+call("TestFailover", ReplicationGroupId="story", NodeGroupId="0001")
+wait("replication_group_available")
+events = call("DescribeEvents", Duration=10)
+said = [e["Message"] for e in events["Events"] if e["SourceIdentifier"].startswith("story")]
+if not any("Test Failover API called" in m for m in said):
+    wrong.append(f"events: {said}")
+call("RebootCacheCluster", CacheClusterId="story-001", CacheNodeIdsToReboot=["0001"])
+wait("replication_group_available")
+call("CreateSnapshot", SnapshotName="snap", ReplicationGroupId="story")
+wait("replication_group_available")
+whole("snap")
+call("CopySnapshot", SourceSnapshotName="snap", TargetSnapshotName="copy")
+whole("copy")
+call("DeleteSnapshot", SnapshotName="copy")
+call("DecreaseReplicaCount", ReplicationGroupId="story", NewReplicaCount=1, ApplyImmediately=True)
+wait("replication_group_available")
+
+refused("ReplicationGroupNotFoundFault", 404, "none", "DescribeReplicationGroups", ReplicationGroupId="none")
+refused("ReplicationGroupNotFoundFault", 404, "none", "TestFailover", ReplicationGroupId="none", NodeGroupId="0001")
+refused("NodeGroupNotFoundFault", 404, "0009", "TestFailover", ReplicationGroupId="story", NodeGroupId="0009")
+refused("CacheClusterNotFound", 404, "", "DescribeCacheClusters", CacheClusterId="none")
+refused("CacheSubnetGroupNotFoundFault", 400, "", "DescribeCacheSubnetGroups", CacheSubnetGroupName="none")
+refused("InvalidParameterCombination", 400, "", "CreateReplicationGroup", ReplicationGroupId="bad", ReplicationGroupDescription="d",
+        NumCacheClusters=2, MultiAZEnabled=True, AutomaticFailoverEnabled=False, CacheNodeType="cache.t4g.micro")
+refused("InvalidParameterValue", 400, "", "DescribeReplicationGroups", MaxRecords=5)
+refused("InvalidAction", 400, "", "DescribeUsers")
+fault(400, "InvalidAction", b"Action=Nonsense&Version=2015-02-02", **{"Content-Type": "application/x-www-form-urlencoded"})
+fault(413, "RequestEntityTooLarge", bytes(i * 7 % 256 for i in range(256)) * 8192, **{"Content-Type": "application/x-www-form-urlencoded"})
+
+call("DeleteReplicationGroup", ReplicationGroupId="story", FinalSnapshotIdentifier="last")
+refused("InvalidReplicationGroupState", 400, "", "TestFailover", ReplicationGroupId="story", NodeGroupId="0001")
+wait("replication_group_deleted")
+whole("last")
+call("DeleteSnapshot", SnapshotName="last")
+call("DeleteSnapshot", SnapshotName="snap")
+call("DeleteCacheSubnetGroup", CacheSubnetGroupName="subnets")
+call("DeleteCacheParameterGroup", CacheParameterGroupName="params")
+print(f"{len(used)} operations, {len(wrong)} wrong")
+for w in wrong:
+    print(w)
+sys.exit(bool(wrong))
