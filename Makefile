@@ -57,7 +57,7 @@ test-aws: need-go need-redis ## the AWS CLI, boto3, the SDK for Go and Terraform
 	@[ -x bin/botocore/bin/python ] || python3 -c 'import botocore; assert int(botocore.__version__.split(".")[1]) >= 43' 2>/dev/null || \
 		{ python3 -m venv bin/botocore && bin/botocore/bin/pip install -q 'boto3>=1.43.11'; }
 	@UNDERSTUDY_TEST_AWS=1 go test -count=1 ./aws/...
-	@command -v terraform >/dev/null || echo 'NOT TESTED: Terraform: there is none here; deploy/terraform is only parsed' >&2
+	@command -v terraform >/dev/null || echo 'NOT TESTED: Terraform: there is none here, so deploy/terraform is not tried' >&2
 	@UNDERSTUDY_TEST_AWS=1 go test -count=1 -v -timeout 20m -run '^(TestTheCommandLineIsTheAWSCLIs|TestBoto3OperatesAGroup|TestTerraform.*)$$' ./e2e
 
 # Ends with go test, and says nothing after it.
