@@ -7,7 +7,7 @@ import (
 
 // metrics are this machine's; docs/metrics.md lists them.
 type metrics struct {
-	nodes, holds              prometheus.Gauge
+	nodes                     prometheus.Gauge
 	renewals, started, placed *prometheus.CounterVec
 	ended                     prometheus.Counter
 }
