@@ -12,8 +12,8 @@ CLIENTS ?= all
 # further flags of bench: go run ./bench -help
 BENCHFLAGS ?=
 
-# Packages whose tests watch real processes and their timing: two at a time, for they mostly wait. The whole
-# program end to end goes alone, so that a machine with two cores does not make a failover look slow.
+# Packages whose tests watch real processes and their timing: two at a time, for they mostly wait, and the longest
+# first.
 TIMED = ./agent/... ./cmd/... ./dashboard/... ./drill/... ./fleet/... ./proxy/... ./redis/...
 # Real processes and sockets as well, and mostly waiting: two at a time, beside the sim.
 CALM = ./aws/... ./backup/... ./bench/... ./certs/... ./etcd/... ./host/... ./rpc/... ./upstream/...
@@ -48,8 +48,7 @@ test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, 
 	@go build -race ./...
 	@go test -race $(PURE)
 	@go test $(SIM) & sim=$$!; go test -race -p 2 $(CALM); calm=$$?; wait $$sim && exit $$calm
-	@go test -race -p 2 -timeout 20m $(TIMED)
-	@go test -race -timeout 20m $(E2E)
+	@go test -race -p 2 -parallel 4 -timeout 20m $(E2E) $(TIMED)
 
 # AWS's own clients take a second for every call, so they are not in make test. botocore comes from PyPI where the
 # system's is older than the service models.
