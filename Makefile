@@ -48,7 +48,7 @@ test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, 
 	@go build -race ./...
 	@go test -race $(PURE)
 	@go test $(SIM) & sim=$$!; go test -race -p 2 $(CALM); calm=$$?; wait $$sim && exit $$calm
-	@go test -race -p 2 -parallel 4 -timeout 20m $(E2E) $(TIMED)
+	@go test -race -p 2 -timeout 20m $(E2E) $(TIMED)
 
 # AWS's own clients take a second for every call, so they are not in make test. botocore comes from PyPI where the
 # system's is older than the service models.
