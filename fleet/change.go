@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ func (g *Group) Grow(ctx context.Context, places ...cluster.NodePlace) error {
 		}
 		next.Nodes = append(next.Nodes, p)
 	}
-	slices.SortFunc(next.Nodes, func(a, b cluster.NodePlace) int { return compare(a.ID, b.ID) })
+	slices.SortFunc(next.Nodes, func(a, b cluster.NodePlace) int { return cmp.Compare(a.ID, b.ID) })
 	if err := g.fleet.keep(ctx, next); err != nil {
 		return err
 	}
@@ -46,16 +47,6 @@ func (g *Group) Grow(ctx context.Context, places ...cluster.NodePlace) error {
 	}
 	g.show()
 	return nil
-}
-
-func compare(a, b cluster.NodeID) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // ErrPrimary: the node leads; hand over first.

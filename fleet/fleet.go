@@ -49,7 +49,7 @@ type Definition struct {
 	Profile failover.Profile // the zero value: the one that Spec names
 	// Proxy serves the group's endpoints, and listens already; the group runs and closes it.
 	Proxy *proxy.Proxy
-	// Registry has the proxy's metrics, if it was made with one of its own; they end with the group.
+	// EndMetrics ends the proxy's metrics, when the group has ended; nil: they last.
 	EndMetrics func()
 	Tap        bool // serve GET /api/tap
 	// Vital: the process cannot do without it. What ends it ends Run.

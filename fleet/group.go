@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ func newGroup(f *Fleet, d Definition) (*Group, error) {
 	o := dashboard.Options{
 		Group: d.Spec.Name, Durability: d.Spec.Durability, Profile: g.profile, OnLostQuorum: d.Spec.OnLostQuorum, PreferredZone: d.Spec.PreferredZone,
 		Peers: g.peers(), Nodes: g.shown(), Manual: d.Spec.Manual,
-		Endpoints: cluster.Endpoints{Primary: or(a.Primary, a.PrimaryTLS), Reader: or(a.Reader, a.ReaderTLS), Split: or(a.Split, a.SplitTLS), HTTP: f.opts.HTTP,
+		Endpoints: cluster.Endpoints{Primary: cmp.Or(a.Primary, a.PrimaryTLS), Reader: cmp.Or(a.Reader, a.ReaderTLS), Split: cmp.Or(a.Split, a.SplitTLS), HTTP: f.opts.HTTP,
 			PrimaryTLS: a.PrimaryTLS, ReaderTLS: a.ReaderTLS, SplitTLS: a.SplitTLS},
 		Clock: f.opts.Clock, Kill: g.kill, ChangeFile: g.changeFile(), Metrics: dashboard.Both{Registerer: registry, Gatherer: f.opts.Metrics}, Logger: f.opts.Logger,
 	}
@@ -93,13 +94,6 @@ func newGroup(f *Fleet, d Definition) (*Group, error) {
 		return nil, err
 	}
 	return g, nil
-}
-
-func or(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
 }
 
 // changeFile keeps what the page tells of the last change of primary.

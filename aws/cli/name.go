@@ -44,7 +44,7 @@ func badChoice(what, got string, choices []string) error {
 func nearest(got string, choices []string) string {
 	best, distance := "", max(2, len(got)/3)+1
 	for _, c := range choices {
-		d := edits(got, c)
+		d := Edits(got, c)
 		if got != "" && (strings.HasPrefix(c, got+"-") || strings.HasSuffix(c, "-"+got)) {
 			d = min(d, 1)
 		}
@@ -55,8 +55,8 @@ func nearest(got string, choices []string) string {
 	return best
 }
 
-// edits counts the letters that must be put in, taken out or replaced to make b of a.
-func edits(a, b string) int {
+// Edits is the Levenshtein distance: it counts the letters that must be put in, taken out or replaced to make b of a.
+func Edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

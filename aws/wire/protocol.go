@@ -84,21 +84,28 @@ func jsonTree(body []byte) (any, error) {
 	return tree, nil
 }
 
+// each is an object as a map, or a list, with every value as f has it.
+func each(tree any, f func(any) any) any {
+	if list, ok := tree.([]any); ok {
+		all := make([]any, len(list))
+		for i, item := range list {
+			all[i] = f(item)
+		}
+		return all
+	}
+	o := tree.(object)
+	m := make(map[string]any, len(o))
+	for _, x := range o {
+		m[x.member.Name] = f(x.value)
+	}
+	return m
+}
+
 // jsonValue is a tree as encoding/json writes it: times are epoch seconds, and what JSON has no number for is text.
 func jsonValue(tree any) any {
 	switch v := tree.(type) {
-	case object:
-		m := make(map[string]any, len(v))
-		for _, f := range v {
-			m[f.member.Name] = jsonValue(f.value)
-		}
-		return m
-	case []any:
-		list := make([]any, len(v))
-		for i, item := range v {
-			list[i] = jsonValue(item)
-		}
-		return list
+	case object, []any:
+		return each(v, jsonValue)
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return floatText(v)
@@ -177,18 +184,8 @@ func plainTree(v any) (any, error) {
 // cborValue is a tree as the library writes it.
 func cborValue(tree any) any {
 	switch v := tree.(type) {
-	case object:
-		m := make(map[string]any, len(v))
-		for _, f := range v {
-			m[f.member.Name] = cborValue(f.value)
-		}
-		return m
-	case []any:
-		list := make([]any, len(v))
-		for i, item := range v {
-			list[i] = cborValue(item)
-		}
-		return list
+	case object, []any:
+		return each(v, cborValue)
 	case time.Time:
 		return cbor.Tag{Number: 1, Content: float64(v.UnixMilli()) / 1000}
 	}

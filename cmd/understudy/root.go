@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"understudy/aws/cli"
 )
 
 //go:generate go test . -run TestTheCLIPageIsWhatTheCommandsSay -update
@@ -95,7 +97,7 @@ func flagError(cmd *cobra.Command, err error) error {
 func didYouMean(got string, names []string, prefix string) string {
 	best, distance := "", max(2, len(got)/3)+1
 	for _, n := range names {
-		d := edits(got, n)
+		d := cli.Edits(got, n)
 		if strings.HasPrefix(n, got) && got != "" {
 			d = min(d, 1)
 		}
@@ -107,25 +109,4 @@ func didYouMean(got string, names []string, prefix string) string {
 		return ""
 	}
 	return fmt.Sprintf(": did you mean %q?", prefix+best)
-}
-
-// edits is the Levenshtein distance: how many letters must be put in, taken out or replaced.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
