@@ -1,0 +1,116 @@
+// Package metric names what is measured, as CloudWatch does: a metric is a namespace, a name and dimensions; what is
+// published of it are data; what is asked of it are statistics over periods. It holds words only.
+package metric
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The namespaces that are ours to write: AWS's words for a node, and what AWS has no metric for.
+const (
+	ElastiCache = "AWS/ElastiCache"
+	Understudy  = "Understudy"
+)
+
+// Dimension is one name and value that tell metrics of a name apart.
+type Dimension struct{ Name, Value string }
+
+// ID says which metric. Dimensions are sorted by name: see New.
+type ID struct {
+	Namespace, Name string
+	Dimensions      []Dimension
+}
+
+// New returns an ID whose dimensions, name and value by turns, are sorted. It panics when a value is missing.
+func New(namespace, name string, dimensions ...string) ID {
+	if len(dimensions)%2 != 0 {
+		panic("metric: a dimension without a value: " + strings.Join(dimensions, " "))
+	}
+	id := ID{Namespace: namespace, Name: name}
+	for i := 0; i < len(dimensions); i += 2 {
+		id.Dimensions = append(id.Dimensions, Dimension{dimensions[i], dimensions[i+1]})
+	}
+	id.Sort()
+	return id
+}
+
+// Sort puts the dimensions in the order by which two IDs are compared.
+func (id *ID) Sort() {
+	slices.SortFunc(id.Dimensions, func(a, b Dimension) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Equal reports whether both are the same metric.
+func (id ID) Equal(other ID) bool {
+	return id.Namespace == other.Namespace && id.Name == other.Name && slices.Equal(id.Dimensions, other.Dimensions)
+}
+
+// String is for messages and logs: AWS/ElastiCache/ReplicationLag{CacheClusterId=main-001}.
+func (id ID) String() string {
+	var b strings.Builder
+	b.WriteString(id.Namespace + "/" + id.Name)
+	for i, d := range id.Dimensions {
+		b.WriteString([]string{"{", ","}[min(i, 1)] + d.Name + "=" + d.Value)
+	}
+	if len(id.Dimensions) > 0 {
+		b.WriteString("}")
+	}
+	return b.String()
+}
+
+// Datum is what was published of a metric at one moment: values, each seen Counts times. A statistic set is a datum
+// whose Set is not nil, and has no Values.
+type Datum struct {
+	ID     ID
+	At     time.Time
+	Unit   string // CloudWatch's StandardUnit; "" is None
+	Values []float64
+	Counts []float64 // as long as Values, or nil: each once
+	Set    *Set
+	High   bool // of a resolution of 1 s; else 60 s
+}
+
+// Set is a statistic set: percentiles cannot be told of it, unless all of its values are the same.
+type Set struct{ Count, Sum, Min, Max float64 }
+
+// Query asks for one statistic of one metric.
+type Query struct {
+	ID     ID
+	Stat   string        // SampleCount, Sum, Average, Minimum, Maximum, or pNN.NN
+	Unit   string        // "": whatever unit the data have
+	Period time.Duration // 1, 5, 10, 20, 30 s, or a multiple of 60 s
+	Start  time.Time     // the first period begins here: aligned by the caller
+	End    time.Time     // periods that begin before End
+}
+
+// Point is one period of an answer. Periods without data have no point.
+type Point struct {
+	At    time.Time // where the period begins
+	Value float64
+	Count float64 // how many samples stand behind it
+	Unit  string
+}
+
+// Filter selects metrics for a list; empty fields select all.
+type Filter struct {
+	Namespace, Name string
+	Dimensions      []Dimension // that each metric has; Value "": any
+	Since           time.Time   // that have data after it
+}
+
+// Reader answers from what was published.
+type Reader interface {
+	// Points returns the points in the order of time. A metric that nobody published has none; that is no error.
+	Points(ctx context.Context, q Query) ([]Point, error)
+	// List returns the metrics that the filter selects, sorted by namespace, name and dimensions.
+	List(ctx context.Context, f Filter) ([]ID, error)
+}
+
+// Writer takes what is published. The data are kept, and seen by a Reader, when Write returns nil; then none or all
+// of them are.
+type Writer interface {
+	Write(ctx context.Context, data []Datum) error
+}
