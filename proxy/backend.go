@@ -25,6 +25,8 @@ type backend struct {
 	scan      resp.ReplyScanner
 	access    cluster.Access // the user as whom the proxy logged in for sessions that name none
 	addr      string         // of the server
+	marker    *request       // stands in the queue for the number behind a blocking command; see follow
+	markless  bool           // its user may not publish
 	spent     bool           // it refused something, and only the replies under way are still taken: see overheard
 	heard     []*request     // what they answered, on a client's own connection
 	login     int            // replies to AUTH, HELLO and SELECT that must be good before anything else is sent

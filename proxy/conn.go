@@ -196,7 +196,7 @@ func (l *loop) flush(c *conn) {
 				l.full(c)
 				return
 			}
-			l.drop(c, err)
+			l.unwritable(c, err)
 			return
 		}
 	}
@@ -211,6 +211,17 @@ func (l *loop) flush(c *conn) {
 	if c.last {
 		l.drop(c, errPeerClosed)
 	}
+}
+
+// unwritable ends a connection that takes no more. A server that was killed has left its last replies: they are
+// read first, because who got none would have to be told that nobody knows.
+func (l *loop) unwritable(c *conn, err error) {
+	_, server := c.owner.(*backend)
+	if !server || c.tls != nil || !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		l.drop(c, err)
+		return
+	}
+	c.blocked = true // epoll has something to say of this connection, which ends with its end
 }
 
 func (l *loop) rearm(c *conn) {

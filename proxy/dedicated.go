@@ -45,7 +45,17 @@ type setting struct {
 }
 
 // idleBlock reports whether the connection only waits for something to happen on the server.
-func (b *backend) idleBlock() bool { return b.inflight.n == 1 && b.inflight.at(0).block }
+func (b *backend) idleBlock() bool {
+	if b.inflight.n == 0 || !b.inflight.at(0).block {
+		return false
+	}
+	for i := 1; i < b.inflight.n; i++ {
+		if !b.inflight.at(i).ours() {
+			return false
+		}
+	}
+	return true
+}
 
 // exclusive sends a command over the client's own connection; false: it has to wait until those
 // before it are answered.
@@ -168,12 +178,14 @@ func (l *loop) sendDedicated(c *client, r *request) bool {
 		return true
 	}
 	l.put(b, r)
+	l.follow(b, r)
 	return true
 }
 
 // beforeBlocking asks what has to be known, or be so, when a blocking command is carried out.
 func (l *loop) beforeBlocking(b *backend, r *request) {
 	b.askNumber()
+	l.mayMark(b, r)
 	switch r.info.Name {
 	case "wait", "waitaof":
 		// On a connection that has run nothing yet WAIT returns at once; after any command it covers
@@ -352,6 +364,8 @@ func (l *loop) dedicatedLost(c *client, b *backend, requests []*request) {
 				again = l.endUnknown(c, again)
 			}
 			l.unknown(r, "sent on a connection of its own, and not answered")
+		case r.block && r.batch > 0 && r.after0 <= b.written && !b.markless:
+			l.wonder(r, false)
 		case r.shed:
 			l.tooLong(r)
 		default:

@@ -14,24 +14,32 @@ const suspectFor = 200 * time.Millisecond
 // endlessScript is the reason given in the log.
 const endlessScript = "a script that was running when its server fell silent"
 
-// accuse marks the scripts that the lost server may have been running: those at the head of the
-// connection's queue. What stands behind them was not begun.
+// serverReads is how much redis-server reads from a connection at a time (PROTO_IOBUF_LEN). It writes the replies
+// of all that it has read when it has carried out the last of it.
+const serverReads = 16 << 10
+
+// accuse marks the scripts that the lost server may have been running. Without a reply is also what it had
+// done before, because it reads many commands at a time: so all are suspects that may have come in one read with
+// the oldest. What stands behind them was not begun.
 func (l *loop) accuse(b *backend) {
+	upto := uint64(0)
 	for i := range b.inflight.n {
 		x := b.inflight.at(i)
 		switch {
-		case x.ours(), x.tx == txQueued: // the replies of a pipeline are written at its end
+		case x.ours():
 			continue
-		case x.after0 > b.written:
+		case x.after0 > b.written, upto > 0 && x.after0 > upto:
 			return
-		case x.group != nil:
-			for _, r := range x.group.members {
-				r.accuse(l.now)
-			}
-		default:
-			x.accuse(l.now)
+		case upto == 0:
+			upto = x.after0 + serverReads
 		}
-		return
+		if x.group == nil {
+			x.accuse(l.now)
+			continue
+		}
+		for _, r := range x.group.members {
+			r.accuse(l.now)
+		}
 	}
 }
 

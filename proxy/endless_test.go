@@ -13,6 +13,14 @@ var endlessScripts = map[string]func(c *goredis.Conn) error{
 	"alone": func(c *goredis.Conn) error {
 		return c.Eval(ctx, "while true do end", []string{"endless"}).Err()
 	},
+	"behind what is done already": func(c *goredis.Conn) error { // redis-server answers all that it has read at once
+		replies, _ := c.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			p.Get(ctx, "k")
+			p.Eval(ctx, "while true do end", []string{"endless"})
+			return nil
+		})
+		return replies[1].Err()
+	},
 	"read only": func(c *goredis.Conn) error {
 		return c.EvalRO(ctx, "while true do end", []string{"endless"}).Err()
 	},

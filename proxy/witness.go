@@ -16,6 +16,7 @@ type witness struct {
 	b       *backend
 	ready   bool
 	since   uint64            // batches with a higher number were sent while it listened
+	readyAt time.Duration     // when it began to
 	applied map[uint64]uint64 // by connection: the newest batch that the node has applied
 	asking  bool              // a PING is under way
 	asked   uint64            // it will settle the doubts up to this one, as loop.settled counts
@@ -66,7 +67,7 @@ func (w *witness) reply(l *loop, _ *backend, reply []byte) {
 	case pushKind(reply) == "message":
 		w.note(reply)
 	case pushKind(reply) == "subscribe":
-		w.ready, w.since = true, l.batches
+		w.ready, w.since, w.readyAt = true, l.batches, l.now
 	case reply[0] == '*' && w.asking: // pong
 		w.asking = false
 		if w.asked > l.settled { // else they were given up meanwhile
@@ -86,7 +87,38 @@ func (w *witness) note(reply []byte) {
 	n, err2 := strconv.ParseUint(string(number), 10, 64)
 	if ok && err == nil && err2 == nil {
 		w.applied[id] = max(w.applied[id], n)
+		w.sweep()
 	}
+}
+
+// appliedKept bounds how many connections a witness remembers beyond those that are open: one that carries blocking
+// commands comes and goes with its client.
+const appliedKept = 4096
+
+// sweep forgets the connections that are gone and of which nothing is in doubt any more.
+func (w *witness) sweep() {
+	l := w.l
+	if len(w.applied) <= 2*l.backends+appliedKept || len(l.doubts) > 0 {
+		return
+	}
+	kept := make(map[uint64]uint64, len(l.conns))
+	keep := func(id uint64) {
+		if n, ok := w.applied[id]; ok {
+			kept[id] = n
+		}
+	}
+	for _, c := range l.conns {
+		if c == nil {
+			continue
+		}
+		if b, ok := c.owner.(*backend); ok {
+			keep(b.id)
+		}
+	}
+	for i := range l.commits.answered.n {
+		keep(l.commits.answered.at(i).conn)
+	}
+	w.applied = kept
 }
 
 func (w *witness) lost(l *loop, _ error) {
@@ -132,7 +164,7 @@ func (l *loop) settleDoubts(n int, w *witness) {
 	s, _ := l.gate.Node(l.writer.Node)
 	for _, d := range doubts {
 		r := d.r
-		known := w != nil && r.batch > w.since && (r.epoch == l.writer.Epoch || s.Fork.Parent != "" && s.Fork.Parent == r.replid)
+		known := w != nil && w.heard(d) && (r.epoch == l.writer.Epoch || s.Fork.Parent != "" && s.Fork.Parent == r.replid)
 		switch {
 		case r.culprit && !(known && w.applied[r.conn] >= r.batch):
 			l.unknown(r, endlessScript)
@@ -151,4 +183,10 @@ func (l *loop) settleDoubts(n int, w *witness) {
 			l.unknown(r, "nobody watched the new primary's log")
 		}
 	}
+}
+
+// heard reports whether the witness listened when the request was carried out, if it was. A blocking command may
+// have been sent long before that.
+func (w *witness) heard(d doubt) bool {
+	return d.r.batch > w.since || d.r.block && w.readyAt < d.since
 }
