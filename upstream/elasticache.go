@@ -2,21 +2,11 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"strconv"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/elasticache"
-	"github.com/aws/aws-sdk-go-v2/service/elasticache/types"
-
-	"understudy/cluster"
+	"understudy/aws/remote"
 )
 
 // replicationGroup is a source that asks AWS which nodes a group has, and in which zones they are. Which of
@@ -51,7 +41,7 @@ func (g *replicationGroup) poke() {
 
 func (g *replicationGroup) run(ctx context.Context, w *Watcher) {
 	rng := rand.New(rand.NewPCG(w.opts.Seed, 0))
-	var c *elasticache.Client
+	var c *remote.Client
 	failed := 0 // in a row
 	for {
 		var r roster
@@ -102,7 +92,7 @@ func (g *replicationGroup) rest(ctx context.Context, w *Watcher, failed int, rng
 func (g *replicationGroup) failed(ctx context.Context, w *Watcher, first bool, err error) {
 	w.metrics.sourceFailures.Inc()
 	name := "source_failed"
-	if throttled(err) {
+	if remote.Throttled(err) {
 		w.metrics.throttled.Inc()
 		name = "source_throttled"
 	}
@@ -111,96 +101,27 @@ func (g *replicationGroup) failed(ctx context.Context, w *Watcher, first bool, e
 	}
 }
 
-// throttled reports whether AWS refused a call because there were too many.
-func throttled(err error) bool {
-	var coded interface{ ErrorCode() string }
-	if !errors.As(err, &coded) {
-		return false
-	}
-	_, known := retry.DefaultThrottleErrorCodes[coded.ErrorCode()]
-	return known || coded.ErrorCode() == "APICallRateForCustomerExceeded"
-}
-
 // client finds credentials where the SDK does, unless they were given. It makes no retries of its own: the
 // next poll is one.
-func (g *replicationGroup) client(ctx context.Context) (*elasticache.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiWithin)
-	defer cancel()
-	options := []func(*config.LoadOptions) error{config.WithRegion(g.opts.Region), config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} })}
-	if g.opts.AccessKey != "" {
-		options = append(options, config.WithCredentialsProvider(
-			credentials.NewStaticCredentialsProvider(g.opts.AccessKey, g.opts.SecretKey, g.opts.SessionToken)))
-	}
-	c, err := config.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		return nil, fmt.Errorf("set up the AWS client: %w", err)
-	}
-	return elasticache.NewFromConfig(c, func(o *elasticache.Options) {
-		if g.opts.Endpoint != "" {
-			o.BaseEndpoint = &g.opts.Endpoint
-		}
-	}), nil
+func (g *replicationGroup) client(ctx context.Context) (*remote.Client, error) {
+	return remote.New(ctx, remote.Options{
+		Region: g.opts.Region, Endpoint: g.opts.Endpoint, AccessKey: g.opts.AccessKey, SecretKey: g.opts.SecretKey, SessionToken: g.opts.SessionToken,
+		Attempts: 1, Within: apiWithin,
+	})
 }
 
-// describe asks for the group, and for the endpoint of each node that the first answer does not tell.
-func (g *replicationGroup) describe(ctx context.Context, c *elasticache.Client) (roster, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiWithin)
-	defer cancel()
-	out, err := c.DescribeReplicationGroups(ctx, &elasticache.DescribeReplicationGroupsInput{ReplicationGroupId: &g.opts.ReplicationGroup})
+// describe asks for the group's nodes.
+func (g *replicationGroup) describe(ctx context.Context, c *remote.Client) (roster, error) {
+	found, err := c.Group(ctx, g.opts.ReplicationGroup)
 	if err != nil {
 		return roster{}, err
 	}
-	if len(out.ReplicationGroups) != 1 {
-		return roster{}, fmt.Errorf("DescribeReplicationGroups %s: %d groups", g.opts.ReplicationGroup, len(out.ReplicationGroups))
-	}
-	shards := out.ReplicationGroups[0].NodeGroups
-	if len(shards) != 1 {
-		return roster{}, fmt.Errorf("replication group %s has %d shards: one is served; a group in cluster mode with several needs a client that knows slots", g.opts.ReplicationGroup, len(shards))
+	if len(found.Nodes) == 0 {
+		return roster{}, fmt.Errorf("replication group %s has no node with an endpoint yet: its status is %q", g.opts.ReplicationGroup, found.State)
 	}
 	var r roster
-	for _, m := range shards[0].NodeGroupMembers {
-		x, err := g.member(ctx, c, m)
-		if err != nil {
-			return roster{}, err
-		}
-		if x.addr != "" {
-			r.members = append(r.members, x)
-		}
-	}
-	if len(r.members) == 0 {
-		return roster{}, fmt.Errorf("replication group %s has no node with an endpoint yet: its status is %q", g.opts.ReplicationGroup, aws.ToString(out.ReplicationGroups[0].Status))
+	for _, n := range found.Nodes {
+		r.members = append(r.members, member{id: n.ID, addr: n.Addr, zone: n.Zone, named: n.Primary})
 	}
 	return r, nil
-}
-
-// member puts one node of the answer into our words; its addr is "" while it has no endpoint.
-func (g *replicationGroup) member(ctx context.Context, c *elasticache.Client, m types.NodeGroupMember) (member, error) {
-	id := aws.ToString(m.CacheClusterId)
-	x := member{id: cluster.NodeID(id), addr: address(m.ReadEndpoint), zone: aws.ToString(m.PreferredAvailabilityZone), named: aws.ToString(m.CurrentRole) == "primary"}
-	if x.addr != "" && x.zone != "" {
-		return x, nil
-	}
-	show := true
-	out, err := c.DescribeCacheClusters(ctx, &elasticache.DescribeCacheClustersInput{CacheClusterId: &id, ShowCacheNodeInfo: &show})
-	if err != nil {
-		return member{}, err
-	}
-	for _, k := range out.CacheClusters {
-		if x.zone == "" {
-			x.zone = aws.ToString(k.PreferredAvailabilityZone)
-		}
-		for _, n := range k.CacheNodes {
-			if x.addr == "" {
-				x.addr = address(n.Endpoint)
-			}
-		}
-	}
-	return x, nil
-}
-
-func address(e *types.Endpoint) string {
-	if e == nil || aws.ToString(e.Address) == "" {
-		return ""
-	}
-	return net.JoinHostPort(*e.Address, strconv.Itoa(int(aws.ToInt32(e.Port))))
 }
