@@ -78,17 +78,17 @@ func readStrings(ctx context.Context, c *redis.Client, keys []string, take func(
 
 // auditNodes compares the acked writes with each node's own data: a write that only the primary
 // has would be lost with the next crash.
-func auditNodes(ctx context.Context, s cluster.Status, entries []entry) []NodeAudit {
+func auditNodes(ctx context.Context, s cluster.Status, entries []entry, open func(addr string) *redis.Client) []NodeAudit {
 	log := history.Log{Ops: make([]history.Op, 0, len(entries))}
 	for _, e := range entries {
 		log.Add(e.Op)
 	}
-	target, err := primaryOffset(ctx, s)
+	target, err := primaryOffset(ctx, s, open)
 	audits := make([]NodeAudit, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
 		a := NodeAudit{Node: n.ID}
 		if err == nil {
-			a.CaughtUp, a.Lost, a.Reason = auditNode(ctx, n, target, entries, &log)
+			a.CaughtUp, a.Lost, a.Reason = auditNode(ctx, open(n.Addr), target, entries, &log)
 		} else {
 			a.Reason = "the primary's offset: " + err.Error()
 		}
@@ -97,8 +97,7 @@ func auditNodes(ctx context.Context, s cluster.Status, entries []entry) []NodeAu
 	return audits
 }
 
-func auditNode(ctx context.Context, n cluster.StatusNode, target int64, entries []entry, log *history.Log) (caughtUp bool, lost int, reason string) {
-	c := newClient(n.Addr)
+func auditNode(ctx context.Context, c *redis.Client, target int64, entries []entry, log *history.Log) (caughtUp bool, lost int, reason string) {
 	defer c.Close()
 	if err := catchUp(ctx, c, target); err != nil {
 		return false, 0, err.Error()
@@ -112,12 +111,12 @@ func auditNode(ctx context.Context, n cluster.StatusNode, target int64, entries 
 
 // primaryOffset is the end of the primary's log now: the load has stopped, so a replica that is
 // there has every write of the run.
-func primaryOffset(ctx context.Context, s cluster.Status) (int64, error) {
+func primaryOffset(ctx context.Context, s cluster.Status, open func(addr string) *redis.Client) (int64, error) {
 	n, ok := s.Node(s.Primary)
 	if !ok {
 		return 0, errors.New("there is no primary")
 	}
-	c := newClient(n.Addr)
+	c := open(n.Addr)
 	defer c.Close()
 	return offset(ctx, c, "master_repl_offset")
 }

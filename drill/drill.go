@@ -9,17 +9,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
+	"understudy/aws/remote"
 	"understudy/cluster"
 )
 
 // statusPeriod is how often the group's own status is read: the resolution of redundancy_ms.
 const statusPeriod = 20 * time.Millisecond
 
+// remoteStatusPeriod is how often somebody else's nodes are asked: as a proxy before them does.
+const remoteStatusPeriod = 100 * time.Millisecond
+
 // Run runs one drill and returns what it found; a drill that ends with another verdict than pass is no
 // error. Nothing is broken unless the group is available (or Options.Force is set) and the fault's
-// victim is proven to be what it should be. When ctx ends early, what can be undone is undone.
+// victim is proven to be what it should be; somebody else's group has to be confirmed, and all of its guards to hold
+// (see Look). When ctx ends early, what can be undone is undone.
 //
 // Errors: ErrUsage, ErrUnreachable, cluster.ErrRefused.
 func Run(ctx context.Context, o Options) (Result, error) {
@@ -29,6 +35,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	quietClients()
 	r := newRun(o, fault)
+	if err := r.open(ctx); err != nil {
+		return Result{}, fmt.Errorf("drill %s: %w", fault.Name(), err)
+	}
 	defer r.api.close()
 	result, err := r.run(ctx)
 	if err != nil {
@@ -45,10 +54,18 @@ var quietClients = sync.OnceFunc(logging.Disable)
 type run struct {
 	o       Options
 	fault   Fault
-	api     *api
+	api     instance
 	started time.Time // when the clock of the operations began
 	lanes   []*lane
 	stock   map[string][]entry // the catalogue's writes, by lane
+
+	// Of somebody else's group only; cloud is nil but for ElastiCache.
+	servers *servers
+	cloud   *cloud
+	budget  budget
+	plan    Plan
+	aborted string       // why the run ended early
+	movedAt atomic.Int64 // ns of the run's clock: the endpoint's name led elsewhere
 
 	before   cluster.Status // when the drill began
 	victim   cluster.StatusNode
@@ -70,7 +87,7 @@ type mark struct {
 }
 
 func newRun(o Options, fault Fault) *run {
-	r := &run{o: o, fault: fault, api: newAPI(o.HTTP, o.Transport), started: time.Now(), whole: make(chan struct{}), stock: map[string][]entry{}}
+	r := &run{o: o, fault: fault, started: time.Now(), whole: make(chan struct{}), stock: map[string][]entry{}}
 	r.phase.Store(PhasePreparing)
 	return r
 }
@@ -98,6 +115,9 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	watchers.Go(func() { r.watchStatus(watch) })
 	watchers.Go(func() { r.watchEvents(watch) })
 	watchers.Go(func() { r.sample(watch) })
+	if r.cloud != nil {
+		watchers.Go(func() { r.watchName(watch) })
+	}
 	defer watchers.Wait()
 	defer stopWatching()
 
@@ -108,6 +128,9 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	if injected == nil {
 		r.phase.Store(PhaseRecovering)
 		r.awaitWhole(ctx)
+		if r.cloud != nil && r.fault.Name() == "failover-api" {
+			r.cloud.awaitStory(ctx, 2*r.o.Poll+storyWait)
+		}
 	}
 	r.phase.Store(PhaseChecking)
 	result, err := r.conclude(ctx, injected)
@@ -115,8 +138,14 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	return result, err
 }
 
+// storyWait is how long the last event of a failover is waited for, besides two polls of the API.
+const storyWait = 5 * time.Second
+
 // prepare looks before anything is touched.
 func (r *run) prepare(ctx context.Context) error {
+	if r.o.place.remote() {
+		return r.prepareRemote(ctx)
+	}
 	s, err := r.api.status(ctx)
 	if err != nil {
 		return err
@@ -152,13 +181,42 @@ type checker interface {
 }
 
 const (
+	aboutRemote     = "Its clients know the group's own endpoints only, and do what an application does: after an error they look the name up and connect again. They use go-redis with its retries off, 1 s to connect and 3 s for an answer. Every key has a TTL."
+	aboutSentinel   = "Its clients ask the sentinels where the primary is, as go-redis does for Sentinel, with its retries off, 1 s to connect and 3 s for an answer. Every key has a TTL."
 	aboutUnderstudy = "Its clients know the group's endpoints only (primary, reader, split), which never move. They use go-redis with its retries off, 1 s to connect and 3 s for an answer, and keep their connections."
 	aboutDirect     = "Its clients do what an application does today: they connect to the address of the node that was the primary when they started, for reads and for writes, and after an error they connect to that same address again. They use go-redis with its retries off, 1 s to connect and 3 s for an answer, at a third of the rate. When the old primary comes back it is a replica: it answers reads again, and refuses writes with READONLY."
 )
 
+// prefix is that of every key of the run.
+func (r *run) prefix() string { return fmt.Sprintf("drill:%x:", r.started.UnixNano()) }
+
+// remoteLanes are the group's own endpoints, and a proxy of it beside them.
+func (r *run) remoteLanes(addrs map[string]string) []*lane {
+	own := &lane{
+		name: r.o.place.kind, about: aboutRemote, prefix: r.prefix() + "o:", workload: mixes[r.o.Workload], clock: r.clock,
+		writers: r.o.Writers, readers: r.o.Readers, rate: r.o.Rate, seed: r.o.Seed, addrs: addrs, login: r.o.Login, expires: true,
+	}
+	if p := r.o.place; p.kind == targetSentinel {
+		own.about = aboutSentinel
+		own.opens = func(where string) *redis.Client { return r.o.Login.sentinel(p, where == whereReader) }
+	}
+	lanes := []*lane{own}
+	if r.o.Through != "" {
+		lanes = append(lanes, &lane{
+			name: LaneUnderstudy, about: aboutUnderstudy, prefix: r.prefix() + "u:", workload: mixes[r.o.Workload], clock: r.clock,
+			writers: max(2, r.o.Writers/2), readers: (r.o.Readers + 1) / 2, rate: max(1, r.o.Rate/2), seed: r.o.Seed + 1,
+			addrs: map[string]string{wherePrimary: r.o.Through, whereReader: r.o.Through, whereSplit: r.o.Through}, login: Login{User: r.o.Login.User, Password: r.o.Login.Password}, expires: true,
+		})
+	}
+	for _, l := range lanes {
+		l.sessions = make([]atomic.Uint64, l.writers)
+	}
+	return lanes
+}
+
 // buildLanes makes the lanes; addrs are the group's endpoints.
 func (r *run) buildLanes(s cluster.Status, addrs map[string]string) []*lane {
-	id := fmt.Sprintf("drill:%x:", r.started.UnixNano())
+	id := r.prefix()
 	understudy := &lane{
 		name: LaneUnderstudy, about: aboutUnderstudy, prefix: id + "u:", workload: mixes[r.o.Workload], clock: r.clock,
 		writers: r.o.Writers, readers: r.o.Readers, rate: r.o.Rate, seed: r.o.Seed,
@@ -182,7 +240,7 @@ func (r *run) buildLanes(s cluster.Status, addrs map[string]string) []*lane {
 
 func (r *run) stockUp(ctx context.Context) error {
 	for _, l := range r.lanes {
-		c := l.login.client(l.addrs[l.place(wherePrimary)])
+		c := l.connect(wherePrimary)
 		stock, err := populate(ctx, c, l)
 		_ = c.Close()
 		if err != nil {
@@ -212,13 +270,21 @@ func (r *run) load(ctx context.Context) (injected, err error) {
 	if err := wait(ctx, r.o.At); err != nil {
 		return nil, err
 	}
-	undo, injected = r.inject(ctx)
+	if r.o.place.remote() {
+		injected = r.mayBreak(ctx)
+	}
+	if injected == nil {
+		undo, injected = r.inject(ctx)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if injected != nil {
 		r.o.Logger.Error("fault not injected", "error", injected)
 		return injected, nil
 	}
 	r.phase.Store(PhaseFault)
-	return nil, wait(ctx, r.o.Duration-(r.clock()-r.loadFrom))
+	return nil, r.outlast(ctx, r.o.Duration-(r.clock()-r.loadFrom))
 }
 
 func (r *run) inject(ctx context.Context) (func() error, error) {
@@ -264,7 +330,11 @@ func (r *run) awaitWhole(ctx context.Context) {
 
 // watchStatus keeps latest fresh and notes when the group is whole again.
 func (r *run) watchStatus(ctx context.Context) {
-	tick := time.NewTicker(statusPeriod)
+	period := statusPeriod
+	if r.o.place.remote() {
+		period = remoteStatusPeriod
+	}
+	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
 		select {
@@ -322,7 +392,7 @@ func (r *run) watchEvents(ctx context.Context) {
 
 // clean removes the drill's keys from the group.
 func (r *run) clean(ctx context.Context) {
-	c := r.o.Login.client(r.lanes[0].addrs[wherePrimary])
+	c := r.lanes[0].connect(wherePrimary)
 	defer c.Close()
 	for _, l := range r.lanes {
 		if err := clean(ctx, c, append(r.stock[l.name], l.entries()...)); err != nil {
@@ -333,7 +403,7 @@ func (r *run) clean(ctx context.Context) {
 
 // conclude reads what survived, and judges.
 func (r *run) conclude(ctx context.Context, injected error) (Result, error) {
-	c := r.o.Login.client(r.lanes[0].addrs[wherePrimary])
+	c := r.lanes[0].connect(wherePrimary)
 	defer c.Close()
 	faultAt := time.Duration(r.faultAt.Load())
 	if faultAt == 0 {
@@ -357,18 +427,48 @@ func (r *run) conclude(ctx context.Context, injected error) (Result, error) {
 	if s, err := r.api.status(ctx); err == nil {
 		r.latest.Store(&s)
 	}
-	result.Audit = auditNodes(ctx, *r.latest.Load(), recorded[LaneUnderstudy])
-	r.outcome(&result, recorded[LaneUnderstudy], injected)
+	result.Audit = auditNodes(ctx, *r.latest.Load(), recorded[r.lanes[0].name], r.openNode)
+	r.outcome(&result, recorded[r.lanes[0].name], injected)
+	r.keepSafe(&result)
 	if r.o.Dir == "" {
 		return result, nil
 	}
 	return result, result.save(r.o.Dir, recorded)
 }
 
+// openNode opens a connection to a node, past the endpoints.
+func (r *run) openNode(addr string) *redis.Client {
+	if r.o.place.remote() {
+		return r.nodeLogin(addr).client(addr)
+	}
+	return newClient(addr)
+}
+
+// keepSafe adds what is to be known of a drill on somebody else's group.
+func (r *run) keepSafe(result *Result) {
+	if !r.o.place.remote() {
+		return
+	}
+	result.Safety = &Safety{Plan: r.plan, Calls: []remote.Call{}, Aborted: r.aborted}
+	if r.cloud != nil {
+		result.Safety.Calls, result.Safety.ClockAheadMs = r.cloud.calls.all(), ms(r.cloud.calls.clockAhead())
+	}
+	if r.aborted != "" && result.Verdict == Fail {
+		result.Reasons = append([]string{"aborted: " + r.aborted}, result.Reasons...)
+	}
+	if f := r.latest.Load().LastFailover; f != nil && f.Epoch > r.before.Epoch {
+		faultAt := time.Duration(r.faultAt.Load())
+		result.PhasesMs["promote"] = ms(f.Started.Sub(r.started) - faultAt)
+		if moved := time.Duration(r.movedAt.Load()); moved > faultAt {
+			result.PhasesMs["endpoint"] = ms(moved - faultAt)
+		}
+	}
+}
+
 // describe fills in what is known without any operation.
 func (r *run) describe() Result {
 	return Result{
-		Schema: 1, ID: newID(r.started, r.fault.Name()), Fault: r.fault.Name(), Target: "local", Seed: r.o.Seed,
+		Schema: 1, ID: newID(r.started, r.fault.Name()), Fault: r.fault.Name(), Target: r.o.Target, Seed: r.o.Seed,
 		Started: r.started, PhasesMs: map[string]float64{}, Alarms: []Alarm{},
 		Thresholds: Thresholds{RTOMs: ms(r.o.RTO), RPOWrites: r.o.RPO, MaxErrors: r.o.MaxErrors},
 		Parameters: Parameters{

@@ -36,7 +36,7 @@ type Target struct {
 	Victim cluster.StatusNode
 	// Mark is called right before the fault takes effect: times count from there.
 	Mark func()
-	api  *api
+	api  instance
 }
 
 // later are faults of the interface that need parts which are not built yet.
@@ -46,7 +46,6 @@ var later = map[string]string{
 	"stop-store":    "it needs a store in a process of its own",
 	"restart-empty": "it needs a hold on the node's data directory",
 	"slow-primary":  "it needs a link that can be slowed",
-	"failover-api":  "it needs the AWS front",
 }
 
 var faults = []Fault{
@@ -55,6 +54,7 @@ var faults = []Fault{
 	signalFault{name: "hang-primary", signal: unix.SIGSTOP, role: cluster.RolePrimary, rto: 800 * time.Millisecond},
 	switchoverFault{},
 	signalFault{name: "kill-replica", signal: unix.SIGKILL, role: cluster.RoleReplica, rto: 500 * time.Millisecond},
+	apiFault{},
 }
 
 // Faults lists the names of the faults that can be injected.

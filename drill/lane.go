@@ -53,11 +53,14 @@ type entry struct {
 
 // lane is one way of reaching the group, with clients of its own and keys of its own.
 type lane struct {
-	name     string
-	about    string
-	addrs    map[string]string // where -> HOST:PORT
-	login    Login             // at all of them
-	prefix   string            // of every key
+	name  string
+	about string
+	addrs map[string]string // where -> HOST:PORT
+	login Login             // at all of them
+	// opens, when not nil, opens a connection to a place in place of its address.
+	opens    func(where string) *redis.Client
+	expires  bool   // every key of the lane has a TTL
+	prefix   string // of every key
 	workload mix
 	writers  int
 	readers  int
@@ -74,6 +77,15 @@ type lane struct {
 }
 
 func (l *lane) key(format string, args ...any) string { return l.prefix + fmt.Sprintf(format, args...) }
+
+// connect opens a connection of its own to a place.
+func (l *lane) connect(where string) *redis.Client {
+	where = l.place(where)
+	if l.opens != nil {
+		return l.opens(where)
+	}
+	return l.login.client(l.addrs[where])
+}
 
 // place names where an operation goes in this lane.
 func (l *lane) place(where string) string {
@@ -162,7 +174,7 @@ func (w *worker) client(where string) *redis.Client {
 	where = w.lane.place(where)
 	c := w.clients[where]
 	if c == nil {
-		c = w.lane.login.client(w.lane.addrs[where])
+		c = w.lane.connect(where)
 		w.clients[where] = c
 	}
 	return c

@@ -27,6 +27,15 @@ func (l Login) client(addr string) *redis.Client {
 	return redis.NewClient(o)
 }
 
+// sentinel opens connections to the node that the sentinels name, or to a replica.
+func (l Login) sentinel(p place, replica bool) *redis.Client {
+	o := clientOptions("")
+	return redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: p.name, SentinelAddrs: p.at, ReplicaOnly: replica, Username: l.User, Password: l.Password, TLSConfig: l.TLS,
+		MaxRetries: o.MaxRetries, DialerRetries: o.DialerRetries, DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+	})
+}
+
 // endpoints are the addresses at which clients with this login come in. Errors: ErrUsage.
 func (l Login) endpoints(e cluster.Endpoints) (map[string]string, error) {
 	all := map[string]string{wherePrimary: e.Primary, whereReader: e.Reader, whereSplit: e.Split}

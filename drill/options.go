@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"understudy/aws/remote"
 )
 
 // Errors of Run besides cluster.ErrRefused, compared with errors.Is.
@@ -52,6 +55,19 @@ type Options struct {
 	Transport http.RoundTripper
 	Login     Login // at the endpoints
 
+	// Target is what to break: local (default), the instance at HTTP; elasticache://GROUP; sentinel://H:P,H:P/NAME;
+	// redis://PRIMARY,REPLICA…. All but local are somebody else's groups, and have these:
+	Target     string
+	Confirm    string         // the group's name again: without it nothing is run
+	AWS        remote.Options // where the API is; Called is the drill's own
+	Through    string         // HOST:PORT of a proxy of the group: a lane beside the group's own endpoints
+	Budget     int            // drills in 24 hours; default 2
+	BudgetFile string         // where they are counted; default: with the user's state
+	MaxLag     time.Duration  // of a replica; default 1 s
+	AbortAfter time.Duration  // the load stops when no write was acked for so long; default 5 min
+	Poll       time.Duration  // how often the API is asked; default 5 s
+	place      place          // Target, taken apart
+
 	Fault    string // one of Faults; default kill-primary
 	Workload string // one of Workloads; default mixed
 	Duration time.Duration
@@ -77,10 +93,20 @@ type Options struct {
 }
 
 func (o *Options) complete() (Fault, error) {
+	var err error
+	if o.place, err = parseTarget(o.Target); err != nil {
+		return nil, err
+	}
+	if o.place.remote() {
+		o.remoteDefaults()
+	}
 	o.defaults()
 	fault, err := FaultNamed(o.Fault)
 	if err != nil {
 		return nil, err
+	}
+	if there := o.place.faults(); !slices.Contains(there, o.Fault) {
+		return nil, fmt.Errorf("%w: fault %s cannot be injected into a target %s; there are %s", ErrUsage, o.Fault, o.place.kind, strings.Join(there, ", "))
 	}
 	if _, ok := mixes[o.Workload]; !ok {
 		return nil, fmt.Errorf("%w: unknown workload %q; there are %s", ErrUsage, o.Workload, strings.Join(Workloads(), ", "))
@@ -116,6 +142,12 @@ func (o *Options) defaults() {
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano())
 	}
+	if o.Target == "" {
+		o.Target = targetLocal
+	}
+	if o.BudgetFile == "" {
+		o.BudgetFile = defaultBudgetFile(o.Dir)
+	}
 	if o.Patience == 0 {
 		o.Patience = defaultPatience
 	}
@@ -129,7 +161,7 @@ func (o *Options) defaults() {
 
 func (o *Options) validate() error {
 	switch {
-	case o.HTTP == "":
+	case o.HTTP == "" && !o.place.remote():
 		return fmt.Errorf("%w: the HTTP address of the instance is needed", ErrUsage)
 	case o.Writers < 1 || o.Writers > maxWorkers || o.Readers > maxWorkers:
 		return fmt.Errorf("%w: writers must be 1 to %d and readers at most %d", ErrUsage, maxWorkers, maxWorkers)
@@ -142,6 +174,10 @@ func (o *Options) validate() error {
 			ErrUsage, o.Duration, o.At, o.At+minAfter, maxDuration)
 	case o.RTO < 0 || o.RPO < 0 || o.MaxErrors < 0:
 		return fmt.Errorf("%w: a threshold is negative", ErrUsage)
+	case o.place.remote():
+		return o.validateRemote()
+	case o.Confirm != "" || o.Through != "":
+		return fmt.Errorf("%w: only a target that is somebody else's is confirmed, or has a proxy beside it", ErrUsage)
 	}
 	for i, lane := range o.Compare {
 		switch {
@@ -156,10 +192,40 @@ func (o *Options) validate() error {
 	return nil
 }
 
+func (o *Options) validateRemote() error {
+	switch {
+	case o.Force:
+		return fmt.Errorf("%w: somebody else's group is never forced", ErrUsage)
+	case len(o.Compare) > 0:
+		return fmt.Errorf("%w: lanes to compare with are for a local group; name a proxy of this one to see both ways", ErrUsage)
+	case o.Budget < 1 || o.Budget > mostBudget:
+		return fmt.Errorf("%w: a budget of %d drills a day; 1 to %d, as many failovers as AWS allows", ErrUsage, o.Budget, mostBudget)
+	case o.MaxLag < 0 || o.AbortAfter < time.Second:
+		return fmt.Errorf("%w: the greatest lag is negative, or a load would be aborted within a second", ErrUsage)
+	case o.Poll < leastPoll:
+		return fmt.Errorf("%w: the API would be asked every %v; at least %v", ErrUsage, o.Poll, leastPoll)
+	}
+	if o.Through != "" {
+		if host, port, err := net.SplitHostPort(o.Through); err != nil || host == "" || port == "" {
+			return fmt.Errorf("%w: the proxy's address %q is not HOST:PORT", ErrUsage, o.Through)
+		}
+	}
+	return nil
+}
+
+// mostBudget is AWS's own limit of TestFailover in 24 hours.
+const mostBudget = 15
+
 // command is the command line that runs the same drill again.
 func (o Options) command() string {
 	c := fmt.Sprintf("understudy drill run --fault %s --workload %s --duration %v --at %v --writers %d --readers %d --rate %d --seed %d --rto %v --rpo %d --max-errors %d",
 		o.Fault, o.Workload, o.Duration, o.At, o.Writers, o.Readers, o.Rate, o.Seed, o.RTO, o.RPO, o.MaxErrors)
+	if o.place.remote() {
+		c += fmt.Sprintf(" --target %s --budget %d --max-lag %v --abort-after %v", o.Target, o.Budget, o.MaxLag, o.AbortAfter)
+	}
+	if o.Through != "" {
+		c += " --through " + o.Through
+	}
 	if o.Login.User != "" {
 		c += " --user " + o.Login.User
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,6 +133,8 @@ type Result struct {
 	Nodes      int                `json:"nodes"`
 	NodesReady int                `json:"nodes_ready"` // at the end
 	Audit      []NodeAudit        `json:"audit"`
+	// Safety is nil for a local group.
+	Safety *Safety `json:"safety,omitempty"`
 
 	// Dir is the run's folder, "" when it is not kept.
 	Dir  string `json:"-"`
@@ -193,7 +196,7 @@ func (r *Result) writeJSON(f *os.File) error {
 func writeOps(f *os.File, recorded map[string][]entry) error {
 	z := gzip.NewWriter(f)
 	e := json.NewEncoder(z)
-	for _, lane := range []string{LaneUnderstudy, LaneDirect} {
+	for _, lane := range slices.Sorted(maps.Keys(recorded)) {
 		entries := recorded[lane]
 		for _, o := range entries[:min(len(entries), maxRecordedOps)] {
 			if err := e.Encode(o); err != nil {

@@ -22,6 +22,19 @@ func whole(s cluster.Status) bool {
 // maxBody bounds what is read of one answer.
 const maxBody = 4 << 20
 
+// instance is how a drill knows the group that it breaks.
+type instance interface {
+	// status asks once. Errors: ErrUnreachable.
+	status(context.Context) (cluster.Status, error)
+	// events sends what happens in the group to fn until ctx ends.
+	events(ctx context.Context, fn func(cluster.Event)) error
+	// switchover asks for a planned change of primary, and returns what was said to it. Errors: cluster.ErrRefused.
+	switchover(context.Context) (string, error)
+	close()
+}
+
+var _ instance = (*api)(nil)
+
 // api speaks with the instance.
 type api struct {
 	base   string

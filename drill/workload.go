@@ -181,15 +181,41 @@ func (w *worker) get(where, key string) {
 func (w *worker) push(id string) {
 	key := w.lane.key("queue")
 	o := history.Op{Kind: history.Push, Key: key, Value: id, Where: wherePrimary, Invoked: w.lane.clock()}
-	w.record(o, w.client(wherePrimary).LPush(background, key, pack(key, id)).Err())
+	var err error
+	w.expiring(key, func(c redis.Cmdable) func() error {
+		r := c.LPush(background, key, pack(key, id))
+		return r.Err
+	}, &err)
+	w.record(o, err)
+}
+
+// expiring sends a command that makes a key. Where keys must not stay, whatever becomes of the drill, its TTL goes
+// along in the same packet.
+func (w *worker) expiring(key string, send func(redis.Cmdable) func() error, err *error) {
+	c := w.client(wherePrimary)
+	if !w.lane.expires {
+		*err = send(c)()
+		return
+	}
+	p := c.Pipeline()
+	failed := send(p)
+	p.Expire(background, key, sessionTTL)
+	_, _ = p.Exec(background) // the command's own error counts
+	*err = failed()
 }
 
 func (w *worker) incr(key string) {
 	o := history.Op{Kind: history.Incr, Key: key, Where: wherePrimary, Invoked: w.lane.clock()}
-	n, err := w.client(wherePrimary).Incr(background, key).Result()
-	if err == nil {
-		o.Result = strconv.FormatInt(n, 10)
-	}
+	var err error
+	w.expiring(key, func(c redis.Cmdable) func() error {
+		r := c.Incr(background, key)
+		return func() error {
+			if r.Err() == nil {
+				o.Result = strconv.FormatInt(r.Val(), 10)
+			}
+			return r.Err()
+		}
+	}, &err)
 	w.record(o, err)
 }
 

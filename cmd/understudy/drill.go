@@ -37,7 +37,6 @@ type drillFlags struct {
 	finder
 	drill.Options
 	login             loginFlags
-	target            string
 	json, html, junit string
 }
 
@@ -48,8 +47,13 @@ func newDrillRun() *cobra.Command {
 		Short: "Run one drill against a running group",
 		Long: `Puts an application's load on the group, injects the fault, goes on, and afterwards checks
 every write that was acked against what is there. Exit 0 only when the verdict is pass.
-Nothing is broken unless the group is available.`,
-		Example: "  understudy drill run\n  understudy drill run --fault hang-primary --compare direct\n  understudy drill run --fault switchover --json - --duration 8s\n  understudy drill run --password-file /etc/understudy/password --tls-ca ca.pem",
+Nothing is broken unless the group is available.
+
+A target that is not local is somebody else's group. Without --confirm nothing is done to it: what would
+be done is printed, and every guard with what it found; exit 4 when one stands against it. With
+--confirm and the group's name the same guards are looked at again, before the load and before the fault.
+See docs/drills-on-aws.md.`,
+		Example: "  understudy drill run\n  understudy drill run --fault hang-primary --compare direct\n  understudy drill run --fault switchover --json - --duration 8s\n  understudy drill run --password-file /etc/understudy/password --tls-ca ca.pem\n  understudy drill run --target elasticache://my-group --region us-east-1",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -58,8 +62,8 @@ Nothing is broken unless the group is available.`,
 	f.login.register(cmd)
 	fs := cmd.Flags()
 	fs.Lookup("tls-ca").Usage = "authority of the certificates of the instance and of its endpoints: the load goes over TLS then"
-	fs.StringVar(&f.target, "target", "local", "what to break: local, the instance that --data or --http names")
-	fs.StringVar(&f.Fault, "fault", "kill-primary", "what happens: "+strings.Join(drill.Faults(), ", "))
+	fs.StringVar(&f.Target, "target", "local", "what to break: local, the instance that --data or --http names; elasticache://GROUP; sentinel://HOST:PORT,HOST:PORT/NAME; redis://PRIMARY,REPLICA")
+	fs.StringVar(&f.Fault, "fault", "", "what happens: "+strings.Join(drill.Faults(), ", ")+" (default: kill-primary; failover-api of ElastiCache)")
 	fs.StringVar(&f.Workload, "workload", "mixed", "the load: "+strings.Join(drill.Workloads(), ", "))
 	fs.DurationVar(&f.Duration, "duration", 0, "how long the load runs (default 12s)")
 	fs.DurationVar(&f.At, "at", 0, "when the fault is injected, from the start of the load (default 4s, or a third)")
@@ -72,6 +76,7 @@ Nothing is broken unless the group is available.`,
 	fs.IntVar(&f.MaxErrors, "max-errors", 0, "errors that clients may see")
 	fs.StringSliceVar(&f.Compare, "compare", nil, "further lanes beside ours: direct")
 	fs.BoolVar(&f.Force, "force", false, "also when the group is not available")
+	f.registerRemote(fs)
 	fs.StringVar(&f.Dir, "dir", defaultDrills, "where runs are kept, a folder each")
 	fs.StringVar(&f.json, "json", "", "write the result to this file as well; - for stdout")
 	fs.StringVar(&f.html, "html", "", "write the report to this file as well")
@@ -80,16 +85,18 @@ Nothing is broken unless the group is available.`,
 }
 
 func (f *drillFlags) run(cmd *cobra.Command) error {
-	if f.target != "local" {
-		return usagef("--target %q: only local is there", f.target)
-	}
-	a, err := f.find()
-	if err != nil {
-		return err
-	}
-	f.HTTP, f.Transport = a.url(""), a.transport()
+	var err error
 	if f.Login, err = f.login.login(f.ca); err != nil {
 		return err
+	}
+	if f.Target == "local" {
+		a, err := f.find()
+		if err != nil {
+			return err
+		}
+		f.HTTP, f.Transport = a.url(""), a.transport()
+	} else if f.Confirm == "" {
+		return f.look(cmd)
 	}
 	stderr := cmd.ErrOrStderr()
 	f.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
