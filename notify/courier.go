@@ -43,6 +43,11 @@ func (c *Courier) Run(ctx context.Context) error {
 		}
 	}
 	c.mu.Unlock()
+	c.work.Go(func() { // making the key takes a while: not the first message's
+		if _, err := c.key.get(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("the first message makes its key", "error", err)
+		}
+	})
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {

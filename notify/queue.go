@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -299,3 +300,20 @@ func (c *Courier) forget(ctx context.Context, key string) error {
 
 // topicName is the end of a topic's ARN.
 func topicName(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
+
+// queued are the deliveries that wait, soonest first.
+func (c *Courier) queued() []Queued {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := []Queued{}
+	for _, e := range c.entries {
+		for _, o := range e.record.Open {
+			m := e.record.Message
+			all = append(all, Queued{MessageID: m.ID, Topic: m.Topic, Subscription: o.Target.Subscription, Protocol: o.Target.Protocol, Attempts: o.Attempts, Next: o.Next, Error: o.Error})
+		}
+	}
+	slices.SortFunc(all, func(a, b Queued) int {
+		return cmp.Or(a.Next.Compare(b.Next), strings.Compare(a.MessageID+a.Subscription, b.MessageID+b.Subscription))
+	})
+	return all
+}

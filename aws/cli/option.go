@@ -21,7 +21,7 @@ type option struct {
 }
 
 // renamed are options that the AWS CLI does not call after their member, because a global option is called so.
-var renamed = map[string]string{"Subscribe endpoint": "notification-endpoint"}
+var renamed = map[string]string{"Subscribe Endpoint": "notification-endpoint"}
 
 // aliases are further spellings. AWS's CLI has the first, the source document the second.
 var aliases = map[string][]string{

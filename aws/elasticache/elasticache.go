@@ -36,7 +36,7 @@ type Options struct {
 	Authority string
 	Backups   *Backups     // what snapshots are kept in; nil: there are none
 	Snapshots Snapshots    // made of Backups, where that is not nil
-	Notify    func(Notice) // must not block; nil: nobody is told
+	Notify    func(Notice) // may take a write to the store; nil: nobody is told
 	Now       func() time.Time
 	Logger    *slog.Logger
 }

@@ -18,11 +18,13 @@ import (
 
 	"understudy/aws"
 	"understudy/aws/elasticache"
+	"understudy/aws/sns"
 	"understudy/cluster"
 	"understudy/dashboard"
 	"understudy/etcd"
 	"understudy/failover"
 	"understudy/fleet"
+	"understudy/notify"
 	"understudy/proxy"
 	"understudy/redis"
 	"understudy/rpc"
@@ -49,6 +51,9 @@ type local struct {
 
 	elasticache *elasticache.Service
 	aws         *aws.Handler
+	sns         *sns.Service
+	courier     *notify.Courier
+	events      chan notify.Post // of groups, that could not be published yet
 	backups     backups
 }
 
@@ -165,8 +170,10 @@ func (g *local) start(ctx context.Context, a *app) error {
 	if err := g.startGroups(ctx, a, fencer, store); err != nil {
 		return err
 	}
-	pages := g.withBackups(&g.pages)
-	a.run("http", part{"http", func(ctx context.Context) error { return g.door.serve(ctx, g.http, pages, g.aws.Before) }})
+	pages := g.courier.Handler(g.withBackups(&g.pages))
+	a.run("http", part{"http", func(ctx context.Context) error {
+		return g.door.serve(ctx, g.http, pages, g.courier.ServeCertificate, g.aws.Before)
+	}})
 	return nil
 }
 

@@ -24,12 +24,15 @@ import (
 // startAWS makes what answers AWS's clients at the HTTP address, and has it finish what was under way.
 func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error {
 	c := g.config
+	if err := g.startSNS(ctx, a, store, nil); err != nil {
+		return err
+	}
 	groups, err := elasticache.New(ctx, elasticache.Options{
 		Groups: awsGroups{g}, Store: store, Home: c.Group, Zones: c.Zones, Region: c.AWS.Region,
 		Engine:     elasticache.Engine{Name: g.binary.Flavor, Version: g.binary.Version},
 		Durability: cluster.Durability(c.Durability), Profile: c.Profile,
 		TestFailovers: c.AWS.TestFailovers, NodeMemory: int64(c.AWS.NodeMemory), Memory: machineMemory(),
-		Authority: filepath.Join(g.tlsDir(), certs.AuthorityCert), Backups: g.snapshots(), Logger: g.log,
+		Authority: filepath.Join(g.tlsDir(), certs.AuthorityCert), Backups: g.snapshots(), Notify: g.notice, Logger: g.log,
 	})
 	if err != nil {
 		return err
@@ -42,7 +45,7 @@ func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error
 		return coded{exitUsage, fmt.Errorf("--aws-keys-file: %w", err)}
 	}
 	g.aws, err = aws.New(aws.Options{
-		Services: []*wire.Service{groups.Wire(), sts.New()}, Region: c.AWS.Region, Account: c.AWS.Account, Keys: keys, Metrics: registry, Logger: g.log,
+		Services: []*wire.Service{groups.Wire(), g.sns.Wire(), sts.New()}, Region: c.AWS.Region, Account: c.AWS.Account, Keys: keys, Metrics: registry, Logger: g.log,
 	})
 	return err
 }
