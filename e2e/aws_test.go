@@ -313,8 +313,14 @@ func TestOperationsOfElastiCacheSurviveAKill(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	kill(g)
+	told := newSubscriber(t)
+	message := publishTo(t, g, told)
+	kill(g) // between publishing and delivery
+	close(told.answer)
 	g = StartGroupOn(t, data, "--nodes", "1")
+	if id := told.came(t); id != message {
+		t.Errorf("%s came after the kill, not %s", id, message)
+	}
 	o.Client = awsClient(g)
 	r := o.available()
 	at := addrOf(r.NodeGroups[0].PrimaryEndpoint)
