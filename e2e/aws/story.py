@@ -1,6 +1,10 @@
 """An operator's day with boto3, and what AWS refuses. Every answer is parsed by botocore and held against the
 operation's output shape: required members and types. Arguments: the endpoint's URL."""
+import http.server
+import json
+import queue
 import sys
+import threading
 import time
 import urllib.request
 import urllib.error
@@ -13,7 +17,7 @@ from botocore.validate import ParamValidator
 url = sys.argv[1]
 config = Config(retries={"max_attempts": 1}, user_agent_extra="story")
 keys = dict(endpoint_url=url, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any", config=config)
-cache, sts = boto3.client("elasticache", **keys), boto3.client("sts", **keys)
+cache, sts, sns = (boto3.client(name, **keys) for name in ("elasticache", "sts", "sns"))
 wrong, used = [], set()
 
 
@@ -76,7 +80,74 @@ def fault(status, code, body, **headers):
         wrong.append(f"{code}: {e}")
 
 
+came = queue.Queue()
+
+
+class Subscriber(http.server.BaseHTTPRequestHandler):
+    """Confirms by the link, as SNS's documentation has it, and keeps the documents."""
+
+    def do_POST(self):
+        document = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.end_headers()
+        if document["Type"] == "SubscriptionConfirmation":
+            urllib.request.urlopen(document["SubscribeURL"]).read()
+        came.put(document)
+
+    def log_message(self, *_):
+        pass
+
+
+def told(what, good):
+    """Waits for a document that is good."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            document = came.get(timeout=max(0.01, until - time.monotonic()))
+        except queue.Empty:
+            wrong.append(f"{what}: the subscriber was not told")
+            return {}
+        if good(document):
+            return document
+
+
 call("GetCallerIdentity", sts)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Subscriber)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+topic = call("CreateTopic", sns, Name="alerts", Attributes={"DisplayName": "Alerts"}, Tags=[{"Key": "a", "Value": "b"}])["TopicArn"]
+for name, value in {"SignatureVersion": "2", "KmsMasterKeyId": "", "TracingConfig": "PassThrough", "DeliveryPolicy": "", "DisplayName": "A"}.items():
+    call("SetTopicAttributes", sns, TopicArn=topic, AttributeName=name, AttributeValue=value)
+subscription = call("Subscribe", sns, TopicArn=topic, Protocol="http", Endpoint="http://%s:%d/" % server.server_address,
+                    ReturnSubscriptionArn=True, Attributes={"FilterPolicy": '{"colour":["red"]}'})["SubscriptionArn"]
+token = told("Subscribe", lambda d: d["Type"] == "SubscriptionConfirmation")["Token"]
+call("ConfirmSubscription", sns, TopicArn=topic, Token=token)
+shown = call("GetSubscriptionAttributes", sns, SubscriptionArn=subscription)["Attributes"]
+if shown["PendingConfirmation"] != "false" or shown["FilterPolicyScope"] != "MessageAttributes":
+    wrong.append(f"GetSubscriptionAttributes: {shown}")
+for colour in ("blue", "red"):
+    call("Publish", sns, TopicArn=topic, Subject=colour, Message="m", MessageAttributes={"colour": {"DataType": "String", "StringValue": colour}})
+first = told("Publish", lambda d: d["Type"] == "Notification")
+if first.get("Subject") != "red" or first.get("SignatureVersion") != "2":
+    wrong.append(f"filter: {first}")
+call("SetSubscriptionAttributes", sns, SubscriptionArn=subscription, AttributeName="FilterPolicy", AttributeValue="{}")
+call("PublishBatch", sns, TopicArn=topic, PublishBatchRequestEntries=[{"Id": "1", "Message": "a"}, {"Id": "2", "Message": "b"}])
+told("PublishBatch", lambda d: d["Message"] == "b")
+call("ListTopics", sns)
+call("ListSubscriptions", sns)
+call("ListSubscriptionsByTopic", sns, TopicArn=topic)
+shown = call("GetTopicAttributes", sns, TopicArn=topic)["Attributes"]
+if shown["SubscriptionsConfirmed"] != "1" or shown["DisplayName"] != "A":
+    wrong.append(f"GetTopicAttributes: {shown}")
+call("TagResource", sns, ResourceArn=topic, Tags=[{"Key": "c", "Value": "d"}])
+call("UntagResource", sns, ResourceArn=topic, TagKeys=["a"])
+if call("ListTagsForResource", sns, ResourceArn=topic)["Tags"] != [{"Key": "c", "Value": "d"}]:
+    wrong.append("tags of the topic")
+refused("NotFound", 404, "Topic does not exist", "Publish", client=sns, TopicArn=topic + "x", Message="m")
+refused("InvalidParameter", 400, "Empty message", "Publish", client=sns, TopicArn=topic, Message="")
+refused("InvalidParameter", 400, "Topic Name", "CreateTopic", client=sns, Name="a b")
+refused("InvalidParameter", 400, "Token", "ConfirmSubscription", client=sns, TopicArn=topic, Token="x")
+refused("AuthorizationError", 403, "", "GetTopicAttributes", client=sns, TopicArn=topic.replace("000000000000", "111111111111"))
+refused("ResourceNotFound", 404, "", "ListTagsForResource", client=sns, ResourceArn=topic + "x")
 call("CreateCacheSubnetGroup", CacheSubnetGroupName="subnets", CacheSubnetGroupDescription="d", SubnetIds=["subnet-1", "subnet-2"])
 call("DescribeCacheSubnetGroups", CacheSubnetGroupName="subnets")
 call("CreateCacheParameterGroup", CacheParameterGroupName="params", CacheParameterGroupFamily="redis7", Description="d")
@@ -98,9 +169,10 @@ if [t for t in tags["TagList"] if not t["Key"].startswith("aws:")] != [{"Key": "
     wrong.append(f"tags: {tags}")
 call("IncreaseReplicaCount", ReplicationGroupId="story", NewReplicaCount=2, ApplyImmediately=True)
 wait("replication_group_available")
-call("ModifyReplicationGroup", ReplicationGroupId="story", SnapshotRetentionLimit=3, ApplyImmediately=True)
+call("ModifyReplicationGroup", ReplicationGroupId="story", SnapshotRetentionLimit=3, NotificationTopicArn=topic, ApplyImmediately=True)
 wait("replication_group_available")
 call("TestFailover", ReplicationGroupId="story", NodeGroupId="0001")
+told("TestFailover", lambda d: d["Message"] == '{"ElastiCache:FailoverComplete":"story"}' and "Subject" not in d)
 wait("replication_group_available")
 events = call("DescribeEvents", Duration=10)
 said = [e["Message"] for e in events["Events"] if e["SourceIdentifier"].startswith("story")]
@@ -133,6 +205,8 @@ call("DeleteReplicationGroup", ReplicationGroupId="story", FinalSnapshotIdentifi
 refused("InvalidReplicationGroupState", 400, "", "TestFailover", ReplicationGroupId="story", NodeGroupId="0001")
 wait("replication_group_deleted")
 whole("last")
+call("Unsubscribe", sns, SubscriptionArn=subscription)
+call("DeleteTopic", sns, TopicArn=topic)
 call("DeleteSnapshot", SnapshotName="last")
 call("DeleteSnapshot", SnapshotName="snap")
 call("DeleteCacheSubnetGroup", CacheSubnetGroupName="subnets")
