@@ -64,14 +64,14 @@ func (l *callLog) clockAhead() time.Duration {
 	return l.ahead
 }
 
-// openCloud finds the API. Errors: ErrUsage.
-func openCloud(ctx context.Context, o *Options) (*cloud, error) {
+// openCloud finds the API; changed is told of each call that changes the group. Errors: ErrUsage.
+func openCloud(ctx context.Context, o *Options, changed func(remote.Call)) (*cloud, error) {
 	c := &cloud{id: o.place.name, calls: &callLog{}, every: o.Poll, recovered: make(chan struct{})}
 	ask := o.AWS
 	ask.Called = func(call remote.Call) {
 		c.calls.add(call)
 		if call.Changes {
-			o.Logger.Warn("called", "operation", call.Operation, "request_id", call.RequestID, "error", call.Error)
+			changed(call)
 		}
 	}
 	var err error

@@ -359,6 +359,9 @@ func (r *run) noteWhole(s cluster.Status) {
 	if r.fault.ChangesPrimary() && s.Epoch <= r.before.Epoch || !r.fault.ChangesPrimary() && victim.PID == r.victim.PID {
 		return // the group has not noticed yet
 	}
+	if r.servers != nil && !r.servers.listedSince(r.started.Add(time.Duration(r.faultAt.Load()))) {
+		return // what the directory says is from before the fault
+	}
 	r.mu.Lock()
 	first := r.wholeAt == 0
 	if first {

@@ -92,7 +92,7 @@ func (r *run) open(ctx context.Context) error {
 		r.api = newAPI(r.o.HTTP, r.o.Transport)
 		return nil
 	case targetElastiCache:
-		c, err := openCloud(ctx, &r.o)
+		c, err := openCloud(ctx, &r.o, r.noteCall)
 		if err != nil {
 			return err
 		}
@@ -111,6 +111,12 @@ func (r *run) open(ctx context.Context) error {
 	}
 	r.budget = budget{path: r.o.BudgetFile, group: strings.TrimSpace(where)}
 	return nil
+}
+
+// noteCall has the request id of a call that changes the group in the log and in the timeline: AWS's support asks for it.
+func (r *run) noteCall(c remote.Call) {
+	r.o.Logger.Info("api called", "operation", c.Operation, "request_id", c.RequestID, "error", c.Error)
+	r.mark(c.At.Add(c.Took).Sub(r.started), "elasticache api", "answered %s after %.1f ms, request id %s %s", c.Operation, ms(c.Took), orNone(c.RequestID), c.Error)
 }
 
 // nodeLogin is how the nodes are asked. Those of a front on this machine are open to it, as a local drill's.

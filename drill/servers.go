@@ -46,8 +46,9 @@ type servers struct {
 
 	mu      sync.Mutex
 	known   roster
-	failed  error // of the newest question
-	asked   time.Time
+	failed  error     // of the newest question
+	asked   time.Time // when the newest question ended
+	listed  time.Time // when the question was put that known answers
 	asking  bool
 	clients map[string]*redis.Client
 	primary cluster.NodeID // the newest that was seen
@@ -106,15 +107,23 @@ func successor(s cluster.Status) (cluster.StatusNode, bool) {
 
 // refresh asks the directory now.
 func (s *servers) refresh(ctx context.Context) error {
+	began := time.Now()
 	r, err := s.dir.list(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asking, s.asked, s.failed = false, time.Now(), err
 	if err == nil {
 		slices.SortFunc(r.nodes, func(a, b cluster.StatusNode) int { return cmp.Compare(a.ID, b.ID) })
-		s.known = r
+		s.known, s.listed = r, began
 	}
 	return err
+}
+
+// listedSince reports whether the directory was asked since then, and answered.
+func (s *servers) listedSince(at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed.After(at)
 }
 
 // status asks every node. Whom the directory names is asked for beside that: a slow API does not hold up who
@@ -306,15 +315,16 @@ func (s sentinels) events(ctx context.Context, fn func(cluster.Event)) error {
 	defer c.Close()
 	heard := c.PSubscribe(ctx, "*")
 	defer heard.Close()
-	for {
-		m, err := heard.ReceiveMessage(ctx)
-		if ctx.Err() != nil {
+	for ch := heard.Channel(); ; { // a receive by itself would not end with ctx
+		select {
+		case <-ctx.Done():
 			return nil
+		case m, ok := <-ch:
+			if !ok {
+				return fmt.Errorf("%w: the sentinel at %s", ErrUnreachable, s.at[0])
+			}
+			fn(cluster.Event{Time: time.Now(), Group: "sentinel " + s.at[0], Name: m.Channel, Message: m.Payload})
 		}
-		if err != nil {
-			return err
-		}
-		fn(cluster.Event{Time: time.Now(), Group: "sentinel " + s.at[0], Name: m.Channel, Message: m.Payload})
 	}
 }
 

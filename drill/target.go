@@ -36,7 +36,7 @@ func parseTarget(s string) (place, error) {
 	p := place{kind: kind}
 	switch {
 	case !ok:
-		return wrong("unknown")
+		return wrong("it is unknown")
 	case kind == targetElastiCache:
 		if p.name = rest; rest == "" || rest != url.PathEscape(rest) {
 			return wrong("the group's id is needed behind it")
@@ -48,7 +48,7 @@ func parseTarget(s string) (place, error) {
 			return wrong("what the sentinels call the master is needed behind a /")
 		}
 	case kind != targetRedis:
-		return wrong("unknown")
+		return wrong("it is unknown")
 	}
 	for i, a := range strings.Split(rest, ",") {
 		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
