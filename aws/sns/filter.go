@@ -3,7 +3,6 @@ package sns
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -76,7 +75,7 @@ func parseFilter(text string, body bool) (*filter, error) {
 }
 
 // badPolicy is an error in the words of SNS, which begin as they like.
-func badPolicy(format string, args ...any) error { return errors.New(fmt.Sprintf(format, args...)) }
+func badPolicy(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
 // jsonTree reads one JSON value, with numbers as they were written.
 func jsonTree(text string) (tree any, err error) {
