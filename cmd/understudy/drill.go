@@ -99,7 +99,11 @@ func (f *drillFlags) run(cmd *cobra.Command) error {
 		return f.look(cmd)
 	}
 	stderr := cmd.ErrOrStderr()
-	f.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	level := slog.LevelWarn
+	if f.Target != "local" { // request ids are there to be kept
+		level = slog.LevelInfo
+	}
+	f.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	if terminal(stderr) {
 		v := newView(stderr, true)
 		f.Progress = v.show
