@@ -16,8 +16,12 @@ const perLane = 8
 // attemptWithin is how long SNS gives an endpoint to answer.
 const attemptWithin = 15 * time.Second
 
-// sweepEvery is how often what could not be written is, old IDs are forgotten, and metrics are handed on.
-const sweepEvery = time.Second
+// sweepEvery is how often what could not be written is, and metrics are handed on; forgetEvery is how often old IDs are
+// forgotten, which looks at all of them.
+const (
+	sweepEvery  = 250 * time.Millisecond
+	forgetEvery = time.Minute
+)
 
 // lane is one subscription's.
 type lane struct {
@@ -48,13 +52,16 @@ func (c *Courier) Run(ctx context.Context) error {
 			c.log.Warn("the first message makes its key", "error", err)
 		}
 	})
-	tick := time.NewTicker(sweepEvery)
+	tick, old := time.NewTicker(sweepEvery), time.NewTicker(forgetEvery)
 	defer tick.Stop()
+	defer old.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-tick.C:
-			c.sweep(ctx)
+			c.sweep()
 			c.handOn(ctx)
+		case <-old.C:
+			c.forgetOld(ctx)
 		case <-ctx.Done():
 		}
 	}

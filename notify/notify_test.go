@@ -300,6 +300,33 @@ func TestTheNextProcessDeliversWhatOneLeft(t *testing.T) {
 	}
 }
 
+func TestOldIDsAreForgotten(t *testing.T) {
+	store := &clustertest.Memory{}
+	var late atomic.Int64
+	c, _ := start(t, Options{Store: store, Now: func() time.Time { return time.Now().Add(time.Duration(late.Load())) }})
+	url, got := subscriber(t, fine)
+	to := target(HTTP, url)
+	to.Raw = true
+	for _, days := range []int{0, 1} {
+		late.Store(int64(days) * int64(remembered+time.Minute))
+		c.forgetOld(t.Context())
+		if left, _, _ := store.List(t.Context(), queuePrefix); len(left) != 0 {
+			t.Errorf("%d records are left on day %d", len(left), days)
+		}
+		if err := c.Send(t.Context(), message("1"), []Target{to}, true); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, got)
+		eventually(t, "it stays in the queue", func() bool { return len(c.State().Queued) == 0 })
+		eventually(t, "it is not remembered", func() bool {
+			left, _, _ := store.List(t.Context(), queuePrefix)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return len(c.done) == 1 && len(left) == 1 && !strings.Contains(string(left[0].Value), url)
+		})
+	}
+}
+
 // A store that fails between delivery and outcome: it is written later, and nothing is delivered twice meanwhile.
 func TestAnOutcomeIsWrittenWhenTheStoreIsBack(t *testing.T) {
 	t.Parallel()

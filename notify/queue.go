@@ -238,18 +238,24 @@ func (c *Courier) settle(e *entry) {
 	}
 }
 
-// sweep writes what could not be written, and forgets IDs that are old.
-func (c *Courier) sweep(ctx context.Context) {
+// sweep writes what could not be written.
+func (c *Courier) sweep() {
 	c.mu.Lock()
 	var behind []*entry
 	for e := range c.unsaved {
 		behind = append(behind, e)
 	}
-	old := c.oldest()
 	c.mu.Unlock()
 	for _, e := range behind {
 		c.settle(e)
 	}
+}
+
+// forgetOld forgets IDs that are old.
+func (c *Courier) forgetOld(ctx context.Context) {
+	c.mu.Lock()
+	old := c.oldest()
+	c.mu.Unlock()
 	for _, key := range old {
 		if ctx.Err() != nil || c.forget(ctx, key) != nil {
 			return // the next sweep does it
