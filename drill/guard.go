@@ -56,13 +56,17 @@ type facts struct {
 // guards looks at the facts. Every guard is there each time, so that an operator sees what was looked at.
 func guards(f facts) []Guard {
 	ready := 0
+	var primaries []string
 	for _, n := range f.status.Nodes {
 		if n.ID != f.status.Primary && n.State == cluster.StateReady {
 			ready++
 		}
+		if n.Role == cluster.RolePrimary {
+			primaries = append(primaries, string(n.ID))
+		}
 	}
 	g := []Guard{
-		{"primary", "one node says that it is the primary", orNone(string(f.status.Primary)), f.status.Primary != ""},
+		{"primary", "one node says that it is the primary", orNone(strings.Join(primaries, ", ")), f.status.Primary != "" && len(primaries) == 1},
 		{"replicas", "at least 1 that follows", fmt.Sprintf("%d of %d nodes", ready, len(f.status.Nodes)), ready >= 1},
 		{"whole", "every node answers and follows", wholeValue(f.status), f.status.Ready() == len(f.status.Nodes) && ready >= 1},
 		{"lag", "at most " + f.maxLag.String(), lagValue(f), f.lagFrom != "" && f.lag <= f.maxLag},

@@ -40,6 +40,7 @@ func TestEachGuardStandsAgainstWhatItIsThereFor(t *testing.T) {
 		"automatic failover on its way":     {"automatic failover", func(f *facts) { f.group.AutomaticFailover = "enabling" }},
 		"cluster mode":                      {"endpoint", func(f *facts) { f.group.Primary = "" }},
 		"nobody leads":                      {"primary", func(f *facts) { f.status.Primary = "" }},
+		"two lead":                          {"primary", func(f *facts) { f.status.Nodes[1].Role = cluster.RolePrimary }},
 		"no replica":                        {"replicas", func(f *facts) { f.status.Nodes = f.status.Nodes[:1] }},
 		"a replica that does not follow":    {"whole", func(f *facts) { f.status.Nodes[1].State = cluster.StateSyncing }},
 		"a replica that is behind":          {"lag", func(f *facts) { f.lag = 1001 * time.Millisecond }},
@@ -144,6 +145,37 @@ func TestTargetsAreTakenApart(t *testing.T) {
 	for _, wrong := range []string{"aws", "elasticache://", "elasticache://a/b", "sentinel://a:1", "sentinel://a/b", "redis://", "redis://a:1,a:1", "memcache://a:1"} {
 		if _, err := parseTarget(wrong); !errors.Is(err, ErrUsage) {
 			t.Errorf("%q: %v", wrong, err)
+		}
+	}
+}
+
+// After a switchover of Sentinel's the former primary goes on saying "master" for ten seconds.
+func TestTheNodeThatWasPromotedLastIsThePrimary(t *testing.T) {
+	s := newServers("shop", fixed{}, time.Second, nil)
+	defer s.close()
+	says := func(a, b cluster.Role, followers int) cluster.Status {
+		st := cluster.Status{State: cluster.GroupAvailable, Nodes: []cluster.StatusNode{{ID: "a", Role: a, State: cluster.StateReady}, {ID: "b", Role: b, State: cluster.StateReady}}}
+		s.settle(&st, []nodeAnswer{{primary: a == cluster.RolePrimary, replicas: followers}, {primary: b == cluster.RolePrimary}})
+		return st
+	}
+	const leads, follows = cluster.RolePrimary, cluster.RoleReplica
+	for i, c := range []struct {
+		a, b      cluster.Role
+		followers int // of a
+		primary   cluster.NodeID
+		epoch     cluster.Epoch
+		state     cluster.GroupState
+	}{
+		{leads, follows, 1, "a", 1, cluster.GroupAvailable},
+		{leads, leads, 1, "b", 2, cluster.GroupFailingOver},
+		{leads, leads, 0, "b", 2, cluster.GroupFailingOver},
+		{follows, leads, 0, "b", 2, cluster.GroupAvailable},
+		{leads, leads, 0, "a", 3, cluster.GroupFailingOver},
+		{leads, follows, 1, "a", 3, cluster.GroupAvailable},
+		{follows, follows, 0, "", 3, cluster.GroupNoPrimary},
+	} {
+		if st := says(c.a, c.b, c.followers); st.Primary != c.primary || st.Epoch != c.epoch || st.State != c.state {
+			t.Errorf("step %d: %s leads under %d, %s; want %+v", i, st.Primary, st.Epoch, st.State, c)
 		}
 	}
 }

@@ -54,12 +54,17 @@ type servers struct {
 	primary cluster.NodeID // the newest that was seen
 	epoch   cluster.Epoch  // grows with every change of primary that is seen
 	change  *cluster.Change
+	// followed are the nodes that were replicas when they answered last; promoted is their place in the order of the
+	// promotions that were seen, 0 without one.
+	followed   map[cluster.NodeID]bool
+	promoted   map[cluster.NodeID]int
+	promotions int
 }
 
 var _ instance = (*servers)(nil)
 
 func newServers(group string, dir directory, every time.Duration, login func(string) Login) *servers {
-	s := &servers{group: group, dir: dir, every: every, login: login, clients: map[string]*redis.Client{}, epoch: 1}
+	s := &servers{group: group, dir: dir, every: every, login: login, clients: map[string]*redis.Client{}, epoch: 1, followed: map[cluster.NodeID]bool{}, promoted: map[cluster.NodeID]int{}}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -209,16 +214,35 @@ func (s *servers) client(addr string) *redis.Client {
 	return c
 }
 
-// settle says who the primary is: of several that say so the one that more replicas follow, and of two alike not the
-// former one, which just has not heard yet.
+// settle says who the primary is. Of several that say so it is the one that was promoted last, as far as that was
+// seen: after a switchover of Sentinel's the former one goes on saying it for ten seconds. Else the one that more
+// replicas follow.
 func (s *servers) settle(st *cluster.Status, answers []nodeAnswer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	best := -1
+	best, primaries := -1, 0
 	for i, a := range answers {
-		if a.primary && (best < 0 || a.replicas > answers[best].replicas || a.replicas == answers[best].replicas && st.Nodes[best].ID == s.primary) {
+		id := st.Nodes[i].ID
+		switch st.Nodes[i].Role {
+		case cluster.RoleReplica:
+			s.followed[id] = true
+		case cluster.RolePrimary:
+			if s.followed[id] {
+				s.followed[id] = false
+				s.promotions++
+				s.promoted[id] = s.promotions
+			}
+		}
+		if !a.primary {
+			continue
+		}
+		primaries++
+		if best < 0 || s.promoted[id] > s.promoted[st.Nodes[best].ID] || s.promoted[id] == s.promoted[st.Nodes[best].ID] && a.replicas > answers[best].replicas {
 			best = i
 		}
+	}
+	if primaries > 1 {
+		st.State, st.Reason = cluster.GroupFailingOver, fmt.Sprintf("%d nodes say that they are the primary", primaries)
 	}
 	if best < 0 {
 		st.State, st.Reason = cluster.GroupNoPrimary, "no node says that it is the primary"
