@@ -92,7 +92,14 @@ func (s mailer) send(ctx context.Context, m Message, t Target) error {
 	if err != nil {
 		return err
 	}
-	err = client.DialAndSendWithContext(ctx, letter)
+	// The library looks at ctx while it dials; a server that hangs later must not hold up the end of the process.
+	sent := make(chan error, 1)
+	go func() { sent <- client.DialAndSendWithContext(ctx, letter) }()
+	select {
+	case err = <-sent:
+	case <-ctx.Done():
+		return fmt.Errorf("the mail server does not answer: %w", context.Cause(ctx))
+	}
 	var refused *mail.SendError
 	// A recipient or a letter that the server refuses for good; a login or a server that fails may be mended.
 	if errors.As(err, &refused) && !refused.IsTemp() && refused.ErrorCode() >= 500 {
