@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/elasticache/types"
 	"github.com/aws/smithy-go"
 )
@@ -54,6 +55,7 @@ func explain(err error) error {
 	code := codeOf(err)
 	var gone *types.ReplicationGroupNotFoundFault
 	var said smithy.APIError
+	var answered *awshttp.ResponseError
 	switch {
 	case errors.As(err, &gone):
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
@@ -62,7 +64,7 @@ func explain(err error) error {
 	// The SDK has no type for it: no credentials were found, or the place they come from failed.
 	case code == "" && strings.Contains(err.Error(), "get credentials"):
 		return fmt.Errorf("%w: there are no credentials: %w", ErrDenied, err)
-	case errors.As(err, &said) && said.ErrorFault() != smithy.FaultServer:
+	case errors.As(err, &said) && !(errors.As(err, &answered) && answered.HTTPStatusCode() >= 500):
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)
