@@ -19,7 +19,7 @@ import (
 func TestUpstreams(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "upstreams"), RequireExplicitExec: true, RequireUniqueNames: true,
-		Deadline: time.Now().Add(2 * time.Minute),
+		Deadline: time.Now().Add(6 * time.Minute),
 		Setup: func(e *testscript.Env) error {
 			network := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250))
 			e.Setenv("NET", network)

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireExplicitExec: true, RequireUniqueNames: true,
-		Deadline: time.Now().Add(2 * time.Minute),
+		Deadline: time.Now().Add(6 * time.Minute),
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", os.TempDir()) // the script's own is too long for a unix socket
 			e.Setenv("UNDERSTUDY_PRIMARY_ADDR", "127.0.0.1:0")
