@@ -1,0 +1,220 @@
+// Package alarm decides what state an alarm is in, as CloudWatch does: from a rule, the state before, the points of a
+// metric and a time. It is pure: it asks nobody, keeps nothing, and knows no clock. DESIGN.md has the rules and where
+// they come from.
+package alarm
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"understudy/metric"
+)
+
+// State is an alarm's state, in CloudWatch's words.
+type State string
+
+// The states.
+const (
+	OK               State = "OK"
+	Alarm            State = "ALARM"
+	InsufficientData State = "INSUFFICIENT_DATA"
+)
+
+// Initial is the reason of a new alarm's state.
+const Initial = "Unchecked: Initial alarm creation"
+
+// Comparison is a ComparisonOperator.
+type Comparison string
+
+// The comparisons with a threshold; those with bands are anomaly detection, which is not served.
+const (
+	GreaterOrEqual Comparison = "GreaterThanOrEqualToThreshold"
+	Greater        Comparison = "GreaterThanThreshold"
+	Less           Comparison = "LessThanThreshold"
+	LessOrEqual    Comparison = "LessThanOrEqualToThreshold"
+)
+
+// Comparisons are all of them, in the order of CloudWatch's model.
+var Comparisons = []Comparison{GreaterOrEqual, Greater, Less, LessOrEqual}
+
+// words say how a point that breaches stands to the threshold.
+var words = map[Comparison]string{
+	GreaterOrEqual: "greater than or equal to", Greater: "greater than",
+	Less: "less than", LessOrEqual: "less than or equal to",
+}
+
+// Treatment says what stands for a missing point.
+type Treatment string
+
+// The treatments; "" is Missing.
+const (
+	Missing      Treatment = "missing"
+	Ignore       Treatment = "ignore"
+	Breaching    Treatment = "breaching"
+	NotBreaching Treatment = "notBreaching"
+)
+
+// treated are the words of reasons.
+var treated = map[Treatment]string{Missing: "Missing", Ignore: "Ignored", Breaching: "Breaching", NotBreaching: "NonBreaching"}
+
+// Rule is when an alarm is to be in ALARM.
+type Rule struct {
+	// Metric and Stat say what is compared, or Math does, a metric math expression over Queries.
+	Metric  metric.ID     `json:"metric,omitzero"`
+	Stat    string        `json:"stat,omitempty"` // SampleCount, Average, Sum, Minimum, Maximum, pNN.NN
+	Unit    string        `json:"unit,omitempty"`
+	Queries []Query       `json:"queries,omitempty"` // exactly one returns data
+	Period  time.Duration `json:"period"`            // of a point
+
+	Periods    int        `json:"periods"`              // N: how many points are looked at
+	Datapoints int        `json:"datapoints,omitempty"` // M: how many of them must breach; 0: all
+	Threshold  float64    `json:"threshold"`
+	Comparison Comparison `json:"comparison"`
+	Treatment  Treatment  `json:"treatment,omitempty"`
+	// IgnoreFewSamples keeps the state while a percentile stands on too few samples.
+	IgnoreFewSamples bool `json:"ignore_few_samples,omitempty"`
+}
+
+// Query is one line of a metric math alarm: a metric, or an expression over the others' ids.
+type Query struct {
+	ID         string        `json:"id"`
+	Label      string        `json:"label,omitempty"`
+	Expression string        `json:"expression,omitempty"`
+	Metric     metric.ID     `json:"metric,omitzero"`
+	Stat       string        `json:"stat,omitempty"`
+	Unit       string        `json:"unit,omitempty"`
+	Period     time.Duration `json:"period,omitempty"`
+	Returns    bool          `json:"returns,omitempty"`
+}
+
+// need is M.
+func (r Rule) need() int {
+	if r.Datapoints == 0 {
+		return r.Periods
+	}
+	return r.Datapoints
+}
+
+func (r Rule) treatment() Treatment {
+	if r.Treatment == "" {
+		return Missing
+	}
+	return r.Treatment
+}
+
+// Breaches reports whether a value is on the wrong side of the threshold.
+func (r Rule) Breaches(v float64) bool {
+	switch r.Comparison {
+	case GreaterOrEqual:
+		return v >= r.Threshold
+	case Greater:
+		return v > r.Threshold
+	case Less:
+		return v < r.Threshold
+	case LessOrEqual:
+		return v <= r.Threshold
+	}
+	panic(fmt.Sprintf("alarm: comparison %q", r.Comparison))
+}
+
+// longest is how far back an alarm may look: CloudWatch's limits, by the period.
+func longest(period time.Duration) time.Duration {
+	if period >= time.Hour {
+		return 7 * 24 * time.Hour
+	}
+	return 24 * time.Hour
+}
+
+// Invalid says in AWS's words, which are sentences, why a rule is none.
+type Invalid string
+
+func (i Invalid) Error() string { return string(i) }
+
+func invalid(format string, args ...any) error { return Invalid(fmt.Sprintf(format, args...)) }
+
+// Validate reports the first thing that makes the rule none, in the words of PutMetricAlarm: an Invalid.
+func (r Rule) Validate() error {
+	switch {
+	case !validPeriod(r.Period):
+		return invalid("Period must be 1, 5, 10, 20, 30 or a multiple of 60 seconds, not %v", r.Period.Seconds())
+	case r.Periods < 1:
+		return invalid("EvaluationPeriods must be at least 1")
+	case r.Datapoints < 0 || r.Datapoints > r.Periods:
+		return invalid("DatapointsToAlarm must be at least 1 and not more than EvaluationPeriods (%d)", r.Periods)
+	case time.Duration(r.Periods)*r.Period > longest(r.Period):
+		return invalid("Metrics cannot be checked across more than %s (EvaluationPeriods * Period must be <= %.0f).",
+			days(longest(r.Period)), longest(r.Period).Seconds())
+	case !slices.Contains(Comparisons, r.Comparison):
+		return invalid("ComparisonOperator %q is not supported", r.Comparison)
+	case math.IsNaN(r.Threshold) || math.IsInf(r.Threshold, 0):
+		return invalid("Threshold must be a number")
+	case treated[r.treatment()] == "":
+		return invalid("Value '%s' for TreatMissingData must be one of [breaching, notBreaching, ignore, missing]", r.Treatment)
+	}
+	return r.validMetric()
+}
+
+func (r Rule) validMetric() error {
+	if len(r.Queries) == 0 {
+		if _, ok := ParseStat(r.Stat); !ok {
+			return invalid("Statistic %q is none of SampleCount, Average, Sum, Minimum, Maximum and pNN.NN", r.Stat)
+		}
+		return nil
+	}
+	returning, metrics := 0, 0
+	for _, q := range r.Queries {
+		if q.Returns {
+			returning++
+		}
+		if q.Expression == "" {
+			metrics++
+			if _, ok := ParseStat(q.Stat); !ok {
+				return invalid("Statistic %q of query %s is none of SampleCount, Average, Sum, Minimum, Maximum and pNN.NN", q.Stat, q.ID)
+			}
+			if q.Period != r.Period {
+				return invalid("The period of query %s is not the alarm's: all must be the same", q.ID)
+			}
+		}
+	}
+	switch {
+	case returning != 1:
+		return invalid("Exactly one element of the metrics list should return data.")
+	case metrics > 10:
+		return invalid("An alarm based on metric math may have up to 10 metrics, not %d", metrics)
+	}
+	return nil
+}
+
+// validPeriod adds 1 and 5 s to CloudWatch's periods: what is collected each second may be looked at each second.
+func validPeriod(d time.Duration) bool {
+	switch d {
+	case time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second:
+		return true
+	}
+	return d > 0 && d%time.Minute == 0 && d <= 7*24*time.Hour
+}
+
+func days(d time.Duration) string {
+	if d == 24*time.Hour {
+		return "a day"
+	}
+	return "a week"
+}
+
+// ParseStat reads a statistic; p is a percentile's fraction, 0 for the five plain ones.
+func ParseStat(stat string) (p float64, ok bool) {
+	switch stat {
+	case "SampleCount", "Average", "Sum", "Minimum", "Maximum":
+		return 0, true
+	}
+	digits, found := strings.CutPrefix(stat, "p")
+	v, err := strconv.ParseFloat(digits, 64)
+	if !found || err != nil || v < 0 || v > 100 || len(digits) > 13 || strings.ContainsAny(digits, "eExX+-_nN") {
+		return 0, false
+	}
+	return v / 100, true
+}
