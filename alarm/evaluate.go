@@ -1,6 +1,7 @@
 package alarm
 
 import (
+	"math"
 	"time"
 
 	"understudy/metric"
@@ -59,12 +60,18 @@ type slot struct {
 func Evaluate(r Rule, before State, points []metric.Point, now time.Time) Decision {
 	slots := r.slots(points, now)
 	x := examine(r, slots)
+	start, _ := r.Range(now)
+	for i := len(slots) - 1; i >= 0; i-- {
+		if !slots[i].there {
+			x.gaps = append(x.gaps, start.Add(time.Duration(i)*r.Period))
+		}
+	}
 	state := x.state(r, before)
 	if r.tooFew(x.used) {
 		state = before
 	}
 	d := Decision{State: state, Changed: state != before}
-	d.Reason = x.reason(r, before, state)
+	d.Reason = x.reason(r, state)
 	d.Data = x.data(r, now)
 	return d
 }
@@ -75,7 +82,7 @@ func (r Rule) slots(points []metric.Point, now time.Time) []slot {
 	for _, p := range points {
 		since := p.At.Sub(start)
 		i := int(since / r.Period)
-		if since < 0 || since%r.Period != 0 || i >= len(slots) {
+		if since < 0 || since%r.Period != 0 || i >= len(slots) || math.IsNaN(p.Value) || math.IsInf(p.Value, 0) {
 			continue
 		}
 		slots[i] = slot{there: true, breaching: r.Breaches(p.Value), point: p}
@@ -89,6 +96,7 @@ type examined struct {
 	breaching []metric.Point // of them
 	missing   int            // periods for which nothing stood in: the shortfall
 	steadfast bool           // see oldBreach
+	gaps      []time.Time    // periods without a point, newest first
 }
 
 // examine picks the points that count. With nothing missing in the newest N they are it. With N real points in

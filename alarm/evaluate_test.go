@@ -151,31 +151,6 @@ func TestEvaluateDecidesAsTheSlowReference(t *testing.T) {
 	}
 }
 
-func TestReasonsAreInCloudWatchsWords(t *testing.T) {
-	one := Rule{Stat: "Average", Period: time.Minute, Periods: 1, Threshold: 21, Comparison: Greater}
-	at := noon.Add(-time.Minute)
-	missing := ruleOf(2, 2, Breaching)
-	few := ruleOf(2, 3, Missing)
-	for _, c := range []struct {
-		r      Rule
-		before State
-		points []metric.Point
-		want   string
-	}{
-		{one, OK, []metric.Point{{At: at, Value: 21.5}}, "Threshold Crossed: 1 datapoint [21.5 (11/30/26 11:59:00)] was greater than the threshold (21.0)."},
-		{one, Alarm, []metric.Point{{At: at, Value: 20}}, "Threshold Crossed: 1 datapoint [20.0 (11/30/26 11:59:00)] was not greater than the threshold (21.0)."},
-		{missing, OK, nil, "Threshold Crossed: no datapoints were received for 2 periods and 2 missing datapoints were treated as [Breaching]."},
-		{ruleOf(3, 3, NotBreaching), Alarm, nil, "Threshold Crossed: no datapoints were received for 3 periods and 3 missing datapoints were treated as [NonBreaching]."},
-		{one, OK, nil, "Insufficient Data: 1 datapoint was unknown."},
-		{ruleOf(3, 3, ""), OK, nil, "Insufficient Data: 3 datapoints were unknown."},
-		{few, OK, pointsOf(few, "X 0 X"), "Threshold Crossed: 2 out of the last 3 datapoints [1.0 (11/30/26 11:57:00), 1.0 (11/30/26 11:59:00)] were greater than the threshold (0.0) (minimum 2 datapoints for OK -> ALARM transition)."},
-	} {
-		if got := Evaluate(c.r, c.before, c.points, noon).Reason; got != c.want {
-			t.Errorf("got  %s\nwant %s", got, c.want)
-		}
-	}
-}
-
 func TestNumbersAreWrittenAsJavaDoes(t *testing.T) {
 	for v, want := range map[float64]string{0: "0.0", 21: "21.0", -1.5: "-1.5", 1e-4: "1.0E-4", 0.001: "0.001", 9999999: "9999999.0", 1e7: "1.0E7", 12345678: "1.2345678E7"} {
 		if got := Double(v); got != want {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,13 +12,16 @@ import (
 	"understudy/metric"
 )
 
-// reason says in CloudWatch's words why the state is what it is. Recorded ones:
-//
-//	Threshold Crossed: 1 datapoint [21.5 (01/02/26 15:04:00)] was greater than the threshold (21.0).
-//	Threshold Crossed: 2 out of the last 3 datapoints [1.0 (…), 2.0 (…)] were greater than the threshold (0.0) (minimum 2 datapoints for OK -> ALARM transition).
-//	Threshold Crossed: no datapoints were received for 2 periods and 2 missing datapoints were treated as [Breaching].
-//	Insufficient Data: 1 datapoint was unknown.
-func (x examined) reason(r Rule, before, state State) string {
+// mostListed is how many points a reason names in its sentence; of more it names the newest in a sentence of their own.
+const mostListed = 4
+
+// mostRecent is how many it names then.
+const mostRecent = 5
+
+// reason says in CloudWatch's words why the state is what it is: reason_test.go has the recorded ones. Points are named
+// newest first, with days before months. An alarm that says how many points it needs (M) is told how many there were
+// and how many a change takes, whatever the state was before.
+func (x examined) reason(r Rule, state State) string {
 	if state == InsufficientData {
 		return "Insufficient Data: " + counted(r.Periods, "datapoint", "was", "were") + " unknown."
 	}
@@ -28,36 +32,38 @@ func (x examined) reason(r Rule, before, state State) string {
 	if len(x.used) == 0 {
 		return fmt.Sprintf("Threshold Crossed: no datapoints were received for %s%s.", plural(r.Periods, "period"), filled)
 	}
-	shown, not := x.used, "not "
-	if state == Alarm {
-		shown, not = x.breaching, ""
-		if len(shown) == 0 { // only what is missing breaches
-			shown, not = x.used, "not "
-		}
-	} else if calm := x.calm(); len(calm) > 0 {
-		shown = calm
-	}
-	count, verb := plural(len(shown), "datapoint"), "were"
+	shown, not := x.shown(state)
+	verb, count := "were", plural(len(shown), "datapoint")
 	if len(shown) == 1 {
 		verb = "was"
 	}
 	transition := ""
-	if r.need() < r.Periods {
+	if r.Datapoints > 0 {
 		count = fmt.Sprintf("%d out of the last %d datapoints", len(shown), r.Periods)
-		if before != state {
-			transition = fmt.Sprintf(" (minimum %s for %s -> %s transition)", plural(r.atLeast(state), "datapoint"), before, state)
+		transition = fmt.Sprintf(" (minimum %s for ALARM -> OK transition)", plural(r.Periods-r.need()+1, "datapoint"))
+		if state == Alarm {
+			transition = fmt.Sprintf(" (minimum %s for OK -> ALARM transition)", plural(r.need(), "datapoint"))
 		}
 	}
-	return fmt.Sprintf("Threshold Crossed: %s [%s] %s %s%s the threshold (%s)%s%s.",
-		count, listed(shown), verb, not, words[r.Comparison], Double(r.Threshold), filled, transition)
+	crossed := fmt.Sprintf("%s %s%s the threshold (%s)%s", verb, not, words[r.Comparison], Double(r.Threshold), filled)
+	if len(shown) <= mostListed {
+		return fmt.Sprintf("Threshold Crossed: %s [%s] %s%s.", count, listed(shown), crossed, transition)
+	}
+	did := "crossed"
+	if not != "" {
+		did = "did not cross"
+	}
+	return fmt.Sprintf("Threshold Crossed: %s %s. The most recent datapoints which %s the threshold: [%s]%s.",
+		count, crossed, did, listed(shown[len(shown)-mostRecent:]), transition)
 }
 
-// atLeast is how many points make the state.
-func (r Rule) atLeast(state State) int {
-	if state == Alarm {
-		return r.need()
+// shown are the points that speak for the state, oldest first, and "not " when these are those that do not breach.
+func (x examined) shown(state State) (points []metric.Point, not string) {
+	calm := x.calm()
+	if state == Alarm && len(x.breaching) > 0 || len(calm) == 0 {
+		return x.breaching, ""
 	}
-	return r.Periods - r.need() + 1
+	return calm, "not "
 }
 
 func (x examined) calm() []metric.Point {
@@ -81,8 +87,8 @@ func holds(points []metric.Point, p metric.Point) bool {
 
 func listed(points []metric.Point) string {
 	var all []string
-	for _, p := range points {
-		all = append(all, fmt.Sprintf("%s (%s)", Double(p.Value), p.At.UTC().Format("01/02/06 15:04:05")))
+	for _, p := range slices.Backward(points) {
+		all = append(all, fmt.Sprintf("%s (%s)", Double(p.Value), p.At.UTC().Format("02/01/06 15:04:05")))
 	}
 	return strings.Join(all, ", ")
 }
@@ -128,24 +134,20 @@ const stamp = "2006-01-02T15:04:05.000-0700"
 // Stamp writes a time as CloudWatch's JSON texts have it.
 func Stamp(t time.Time) string { return t.UTC().Format(stamp) }
 
-// data is StateReasonData.
+// number is a number in CloudWatch's JSON, where 10 is 10.0.
+type number float64
+
+// MarshalJSON writes it as Java does.
+func (n number) MarshalJSON() ([]byte, error) { return []byte(Double(float64(n))), nil }
+
+type datapoint struct {
+	Timestamp   string  `json:"timestamp"`
+	SampleCount *number `json:"sampleCount,omitempty"` // none of metric math's
+	Value       *number `json:"value,omitempty"`       // none of a point that is missing
+}
+
+// data is StateReasonData. recentDatapoints are oldest first, evaluatedDatapoints newest first.
 func (x examined) data(r Rule, now time.Time) string {
-	type datapoint struct {
-		Timestamp   string   `json:"timestamp"`
-		SampleCount *float64 `json:"sampleCount,omitempty"`
-		Value       *float64 `json:"value,omitempty"`
-		Threshold   *float64 `json:"threshold,omitempty"`
-	}
-	recent, evaluated := []float64{}, []datapoint{}
-	for i, p := range x.used {
-		recent = append(recent, p.Value)
-		newest := &x.used[len(x.used)-1-i]
-		d := datapoint{Timestamp: Stamp(newest.At), Value: &newest.Value}
-		if len(r.Queries) == 0 {
-			d.SampleCount = &newest.Count
-		}
-		evaluated = append(evaluated, d)
-	}
 	body := struct {
 		Version   string      `json:"version"`
 		QueryDate string      `json:"queryDate"`
@@ -153,16 +155,48 @@ func (x examined) data(r Rule, now time.Time) string {
 		Unit      string      `json:"unit,omitempty"`
 		Statistic string      `json:"statistic,omitempty"`
 		Period    int         `json:"period"`
-		Recent    []float64   `json:"recentDatapoints"`
-		Threshold float64     `json:"threshold"`
+		Recent    []number    `json:"recentDatapoints"`
+		Threshold number      `json:"threshold"`
 		Evaluated []datapoint `json:"evaluatedDatapoints,omitempty"`
-	}{Version: "1.0", QueryDate: Stamp(now), Unit: r.Unit, Statistic: r.Stat, Period: int(r.Period.Seconds()), Recent: recent, Threshold: r.Threshold, Evaluated: evaluated}
+	}{Version: "1.0", QueryDate: Stamp(now), Unit: r.Unit, Statistic: r.Stat, Period: int(r.Period.Seconds()),
+		Recent: []number{}, Threshold: number(r.Threshold), Evaluated: x.evaluated(r)}
+	if len(r.Queries) > 0 {
+		body.Statistic, body.Unit = "", ""
+	}
+	for _, p := range x.used {
+		body.Recent = append(body.Recent, number(p.Value))
+	}
 	if len(x.used) > 0 {
 		body.StartDate = Stamp(x.used[0].At)
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		panic(fmt.Sprintf("alarm: %v in %+v", err, body)) // numbers of metrics are finite
+		panic(fmt.Sprintf("alarm: %v in %+v", err, body)) // slots lets finite numbers in only
 	}
 	return string(text)
+}
+
+// evaluated are the points that were used and, up to N in all, the newest periods that have none.
+func (x examined) evaluated(r Rule) []datapoint {
+	type dated struct {
+		at time.Time
+		d  datapoint
+	}
+	var all []dated
+	for _, p := range x.used {
+		d := datapoint{Timestamp: Stamp(p.At), Value: (*number)(&p.Value)}
+		if len(r.Queries) == 0 {
+			d.SampleCount = (*number)(&p.Count)
+		}
+		all = append(all, dated{p.At, d})
+	}
+	for _, at := range x.gaps[:min(len(x.gaps), x.missing)] {
+		all = append(all, dated{at, datapoint{Timestamp: Stamp(at)}})
+	}
+	slices.SortFunc(all, func(a, b dated) int { return b.at.Compare(a.at) })
+	points := make([]datapoint, 0, len(all))
+	for _, one := range all {
+		points = append(points, one.d)
+	}
+	return points
 }
