@@ -78,31 +78,52 @@ func TestCycles(t *testing.T) {
 	}
 }
 
-func TestSuppression(t *testing.T) {
-	s := Suppressor{Alarm: "maintenance", Wait: 20 * time.Second, Extension: 10 * time.Second}
+// AWS's page, "Suppressing composite alarm actions", has six examples in which the WaitPeriod is 2 and the
+// ExtensionPeriod 3 units long.
+func TestSuppressionFollowsAWSsExamples(t *testing.T) {
+	s := Suppressor{Alarm: "maintenance", Wait: 2 * time.Minute, Extension: 3 * time.Minute}
 	type step struct {
-		at         int // seconds
+		at         int // minutes
 		state      State
 		suppressed bool
 		by         SuppressedBy
 		acts       bool
 	}
 	for name, steps := range map[string][]step{
-		"the suppressor does not come": {{0, Alarm, false, ByWait, false}, {19, Alarm, false, ByWait, false}, {20, Alarm, false, ByNothing, true}, {30, Alarm, false, ByNothing, false}},
-		"it comes in time":             {{0, Alarm, false, ByWait, false}, {10, Alarm, true, ByAlarm, false}, {60, Alarm, true, ByAlarm, false}, {61, Alarm, false, ByExtension, false}, {71, Alarm, false, ByNothing, true}},
-		"undone while it is there":     {{0, Alarm, true, ByAlarm, false}, {5, OK, true, ByAlarm, false}, {6, OK, false, ByExtension, false}, {16, OK, false, ByNothing, false}},
-		"it comes back":                {{0, Alarm, true, ByAlarm, false}, {6, Alarm, false, ByExtension, false}, {8, Alarm, true, ByAlarm, false}, {9, Alarm, false, ByExtension, false}, {19, Alarm, false, ByNothing, true}},
-		"undone while it waits":        {{0, Alarm, false, ByWait, false}, {5, OK, false, ByWait, false}, {20, OK, false, ByNothing, false}},
-		"calm":                         {{0, OK, true, ByNothing, false}, {5, OK, false, ByNothing, false}},
+		"1: the suppressor does not come":     {{2, Alarm, false, ByWait, false}, {3, Alarm, false, ByWait, false}, {4, Alarm, false, ByNothing, true}, {5, Alarm, false, ByNothing, false}},
+		"2: it comes in time":                 {{2, Alarm, false, ByWait, false}, {3, Alarm, true, ByAlarm, false}, {9, Alarm, true, ByAlarm, false}},
+		"3: undone while it waits":            {{2, Alarm, false, ByWait, false}, {3, OK, false, ByWait, false}, {4, OK, false, ByWait, false}, {5, OK, false, ByNothing, true}},
+		"4: it is there":                      {{1, OK, true, ByAlarm, false}, {2, Alarm, true, ByAlarm, false}, {9, Alarm, true, ByAlarm, false}},
+		"5: it goes":                          {{2, Alarm, false, ByWait, false}, {3, Alarm, true, ByAlarm, false}, {6, Alarm, false, ByExtension, false}, {8, Alarm, false, ByExtension, false}, {9, Alarm, false, ByNothing, true}},
+		"6: undone after it went":             {{2, Alarm, false, ByWait, false}, {3, Alarm, true, ByAlarm, false}, {6, Alarm, false, ByExtension, false}, {7, OK, false, ByWait, false}, {8, OK, false, ByWait, false}, {9, OK, false, ByNothing, true}},
+		"it comes back":                       {{2, Alarm, true, ByAlarm, false}, {3, Alarm, false, ByExtension, false}, {4, Alarm, true, ByAlarm, false}, {5, Alarm, false, ByExtension, false}, {8, Alarm, false, ByNothing, true}},
+		"nothing happened while it was there": {{2, OK, true, ByAlarm, false}, {3, OK, false, ByExtension, false}, {6, OK, false, ByNothing, false}},
+		"nothing happens":                     {{2, OK, false, ByNothing, false}, {9, OK, false, ByNothing, false}},
 	} {
-		x := Suppression{Told: OK}
+		x := Suppression{Seen: OK}
 		for i, step := range steps {
 			var act bool
-			x, act = s.Step(x, step.state, step.suppressed, noon.Add(time.Duration(step.at)*time.Second))
+			x, act = s.Step(x, step.state, step.suppressed, noon.Add(time.Duration(step.at)*time.Minute))
 			if x.By != step.by || act != step.acts {
 				t.Errorf("%s, step %d: suppressed by %q, acts %t; want %q, %t", name, i+1, x.By, act, step.by, step.acts)
 			}
 		}
+	}
+}
+
+// Without periods a change is told at once, and what a suppressor kept back as soon as it goes.
+func TestSuppressionWithoutPeriods(t *testing.T) {
+	s := Suppressor{Alarm: "maintenance"}
+	x, act := s.Step(Suppression{Seen: InsufficientData}, Alarm, false, noon)
+	if !act || x != (Suppression{Seen: Alarm}) {
+		t.Errorf("a change: %+v, acts %t", x, act)
+	}
+	x, act = s.Step(x, OK, true, noon)
+	if act || x.By.Reason() != "Actions suppressed by Alarm" {
+		t.Errorf("kept back: %+v, acts %t", x, act)
+	}
+	if x, act = s.Step(x, OK, false, noon); !act || x.By != ByNothing {
+		t.Errorf("told afterwards: %+v, acts %t", x, act)
 	}
 }
 
