@@ -53,6 +53,7 @@ var libraries = map[string]string{
 	"github.com/nicholas-fedor/shoutrrr":               "notifications to chat services: each has an interface of its own; the kept fork of containrrr/shoutrrr (last release 2023)",
 	"github.com/prometheus/client_golang":              "the exposition format of /metrics",
 	"github.com/prometheus/client_model":               "gathering the metrics of parts that come and go; tests read metrics back",
+	"github.com/prometheus/prometheus":                 "the time-series database below series: its log survives kill -9, its chunks take a byte or two a sample",
 	"github.com/redis/go-redis/v9":                     "the Redis client that most Go applications use: drills and benchmarks speak through it",
 	"github.com/rogpeppe/go-internal":                  "tests: testscript plays the CLI's stories",
 	"github.com/spf13/cobra":                           "commands, help, completion and the CLI's page from one source",
