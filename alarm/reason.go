@@ -29,10 +29,14 @@ func (x examined) reason(r Rule, state State) string {
 	if x.missing > 0 && r.treatment() != Missing {
 		filled = fmt.Sprintf(" and %s treated as [%s]", counted(x.missing, "missing datapoint", "was", "were"), treated[r.treatment()])
 	}
-	if len(x.used) == 0 {
-		return fmt.Sprintf("Threshold Crossed: no datapoints were received for %s%s.", plural(r.Periods, "period"), filled)
-	}
 	shown, not := x.shown(state)
+	if len(shown) == 0 { // what is missing made the state
+		received := "no datapoints were"
+		if n := len(x.used); n > 0 {
+			received = counted(n, "datapoint", "was", "were")
+		}
+		return fmt.Sprintf("Threshold Crossed: %s received for %s%s.", received, plural(r.Periods, "period"), filled)
+	}
 	verb, count := "were", plural(len(shown), "datapoint")
 	if len(shown) == 1 {
 		verb = "was"
@@ -59,11 +63,10 @@ func (x examined) reason(r Rule, state State) string {
 
 // shown are the points that speak for the state, oldest first, and "not " when these are those that do not breach.
 func (x examined) shown(state State) (points []metric.Point, not string) {
-	calm := x.calm()
-	if state == Alarm && len(x.breaching) > 0 || len(calm) == 0 {
+	if state == Alarm {
 		return x.breaching, ""
 	}
-	return calm, "not "
+	return x.calm(), "not "
 }
 
 func (x examined) calm() []metric.Point {

@@ -65,6 +65,12 @@ var recordings = []recorded{
 	{"all missing", Rule{Stat: "Sum", Period: time.Minute, Periods: 2, Threshold: 10, Comparison: Greater, Treatment: Breaching},
 		"2026-01-13 01:50:00", nil,
 		"Threshold Crossed: no datapoints were received for 2 periods and 2 missing datapoints were treated as [Breaching]."},
+	{"missing ones outweigh one that breaches", Rule{Stat: "Minimum", Period: time.Minute, Periods: 4, Threshold: 1, Comparison: Less, Treatment: NotBreaching},
+		"2019-12-18 10:00:00", []float64{0}, // of the alarm N and the treatment are recorded only
+		"Threshold Crossed: 1 datapoint was received for 4 periods and 3 missing datapoints were treated as [NonBreaching]."},
+	{"missing ones outweigh one that does not", Rule{Stat: "Sum", Period: time.Minute, Periods: 3, Datapoints: 2, Threshold: 0, Comparison: Greater, Treatment: Breaching},
+		"2026-09-05 10:00:00", []float64{0},
+		"Threshold Crossed: 1 datapoint was received for 3 periods and 2 missing datapoints were treated as [Breaching]."},
 	{"unknown", Rule{Stat: "Maximum", Period: 5 * time.Minute, Periods: 5, Threshold: 10, Comparison: Greater},
 		"2021-10-14 14:49:00", nil,
 		"Insufficient Data: 5 datapoints were unknown."},
@@ -89,7 +95,7 @@ func TestReasonDataIsAsAWSWroteIt(t *testing.T) {
 	}{
 		{recordings[2], 25*time.Second + 504*time.Millisecond,
 			`{"version":"1.0","queryDate":"2023-01-09T14:03:25.504+0000","startDate":"2023-01-09T14:01:00.000+0000","statistic":"Sum","period":60,"recentDatapoints":[1.0,0.0],"threshold":42.0,"evaluatedDatapoints":[{"timestamp":"2023-01-09T14:02:00.000+0000","sampleCount":1.0,"value":0.0},{"timestamp":"2023-01-09T14:01:00.000+0000","sampleCount":1.0,"value":1.0}]}`},
-		{recordings[11], 54*time.Second + 786*time.Millisecond,
+		{recordings[len(recordings)-1], 54*time.Second + 786*time.Millisecond,
 			`{"version":"1.0","queryDate":"2021-10-14T14:54:54.786+0000","statistic":"Maximum","period":300,"recentDatapoints":[],"threshold":10.0,"evaluatedDatapoints":[{"timestamp":"2021-10-14T14:49:00.000+0000"},{"timestamp":"2021-10-14T14:44:00.000+0000"},{"timestamp":"2021-10-14T14:39:00.000+0000"},{"timestamp":"2021-10-14T14:34:00.000+0000"},{"timestamp":"2021-10-14T14:29:00.000+0000"}]}`},
 	} {
 		points, now := c.of.points(t)
