@@ -13,11 +13,11 @@ const extraPoints = 2
 
 // Decision is what an evaluation came to.
 type Decision struct {
-	State   State
-	Changed bool
-	Reason  string // in CloudWatch's words
-	Data    string // StateReasonData: JSON
-	Partial bool   // EvaluationState PARTIAL_DATA: set by who reads the points, when it could not read all
+	State      State
+	Changed    bool
+	Reason     string          // in CloudWatch's words
+	Data       string          // StateReasonData: JSON
+	Evaluation EvaluationState // Complete, or what was wrong: set by who reads the points
 }
 
 // Cadence is how often the rule is evaluated: once a minute; of periods below that every 10 s, and of those below
@@ -94,6 +94,7 @@ func (r Rule) slots(points []metric.Point, now time.Time) []slot {
 type examined struct {
 	used      []metric.Point // real points, oldest first
 	breaching []metric.Point // of them
+	calm      []metric.Point // the others
 	missing   int            // periods for which nothing stood in: the shortfall
 	steadfast bool           // see oldBreach
 	gaps      []time.Time    // periods without a point, newest first
@@ -127,6 +128,8 @@ func examine(r Rule, slots []slot) examined {
 		x.used = append(x.used, s.point)
 		if s.breaching {
 			x.breaching = append(x.breaching, s.point)
+		} else {
+			x.calm = append(x.calm, s.point)
 		}
 	}
 	return x
@@ -153,8 +156,7 @@ func oldBreach(newest []slot, m int) bool {
 }
 
 func (x examined) state(r Rule, before State) State {
-	m, n := r.need(), len(x.breaching)
-	calm := len(x.used) - n // real points that do not breach
+	m, n, calm := r.need(), len(x.breaching), len(x.calm)
 	switch {
 	case n >= m:
 		return Alarm

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -66,26 +67,7 @@ func (x examined) shown(state State) (points []metric.Point, not string) {
 	if state == Alarm {
 		return x.breaching, ""
 	}
-	return x.calm(), "not "
-}
-
-func (x examined) calm() []metric.Point {
-	var calm []metric.Point
-	for _, p := range x.used {
-		if !holds(x.breaching, p) {
-			calm = append(calm, p)
-		}
-	}
-	return calm
-}
-
-func holds(points []metric.Point, p metric.Point) bool {
-	for _, other := range points {
-		if other.At.Equal(p.At) {
-			return true
-		}
-	}
-	return false
+	return x.calm, "not "
 }
 
 func listed(points []metric.Point) string {
@@ -149,8 +131,23 @@ type datapoint struct {
 	Value       *number `json:"value,omitempty"`       // none of a point that is missing
 }
 
-// data is StateReasonData. recentDatapoints are oldest first, evaluatedDatapoints newest first.
+// longestData is AWS's bound on StateReasonData, in characters; what does not fit are the oldest points.
+const longestData = 4000
+
+// data is StateReasonData, with as many of the newest points as fit.
 func (x examined) data(r Rule, now time.Time) string {
+	evaluated := x.evaluated(r)
+	const shortest = len(`{"timestamp":"2006-01-02T15:04:05.000-0700"}`)
+	most := min(len(evaluated), longestData/shortest)
+	if all := x.text(r, now, evaluated[:most]); len(all) <= longestData {
+		return all
+	}
+	tooMany := sort.Search(most, func(n int) bool { return len(x.text(r, now, evaluated[:n])) > longestData })
+	return x.text(r, now, evaluated[:max(0, tooMany-1)])
+}
+
+// text is StateReasonData. recentDatapoints are oldest first, evaluatedDatapoints newest first.
+func (x examined) text(r Rule, now time.Time, evaluated []datapoint) string {
 	body := struct {
 		Version   string      `json:"version"`
 		QueryDate string      `json:"queryDate"`
@@ -162,11 +159,17 @@ func (x examined) data(r Rule, now time.Time) string {
 		Threshold number      `json:"threshold"`
 		Evaluated []datapoint `json:"evaluatedDatapoints,omitempty"`
 	}{Version: "1.0", QueryDate: Stamp(now), Unit: r.Unit, Statistic: r.Stat, Period: int(r.Period.Seconds()),
-		Recent: []number{}, Threshold: number(r.Threshold), Evaluated: x.evaluated(r)}
+		Recent: []number{}, Threshold: number(r.Threshold), Evaluated: evaluated}
 	if len(r.Queries) > 0 {
 		body.Statistic, body.Unit = "", ""
 	}
-	for _, p := range x.used {
+	recent := 0
+	for _, d := range evaluated {
+		if d.Value != nil {
+			recent++
+		}
+	}
+	for _, p := range x.used[len(x.used)-recent:] {
 		body.Recent = append(body.Recent, number(p.Value))
 	}
 	if len(x.used) > 0 {

@@ -129,6 +129,10 @@ func longest(period time.Duration) time.Duration {
 	return 24 * time.Hour
 }
 
+// mostPeriods bounds what an evaluation costs: a day of AWS's shortest periods, 10 s. Only ours, of 1 and 5 s, could be
+// more.
+const mostPeriods = 8640
+
 // Invalid says in AWS's words, which are sentences, why a rule is none.
 type Invalid string
 
@@ -148,6 +152,8 @@ func (r Rule) Validate() error {
 	case time.Duration(r.Periods)*r.Period > longest(r.Period):
 		return invalid("Metrics cannot be checked across more than %s (EvaluationPeriods * Period must be <= %.0f).",
 			days(longest(r.Period)), longest(r.Period).Seconds())
+	case r.Periods > mostPeriods:
+		return invalid("EvaluationPeriods must be at most %d", mostPeriods)
 	case !slices.Contains(Comparisons, r.Comparison):
 		return invalid("ComparisonOperator %q is not supported", r.Comparison)
 	case math.IsNaN(r.Threshold) || math.IsInf(r.Threshold, 0):
