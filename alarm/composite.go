@@ -199,21 +199,24 @@ func (p *parser) name() (string, error) {
 // composite alarm depends on.
 func Cycle(name string, children func(name string) []string) []string {
 	done := map[string]bool{}
-	var walk func(path []string) []string
-	walk = func(path []string) []string {
+	path := []string{name}
+	var walk func() bool
+	walk = func() bool {
 		for _, child := range children(path[len(path)-1]) {
-			switch {
-			case child == name:
-				return append(slices.Clone(path), name)
-			case done[child]:
+			if child != name && done[child] {
 				continue
 			}
 			done[child] = true
-			if c := walk(append(slices.Clone(path), child)); c != nil {
-				return c
+			path = append(path, child)
+			if child == name || walk() {
+				return true
 			}
+			path = path[:len(path)-1]
 		}
-		return nil
+		return false
 	}
-	return walk([]string{name})
+	if walk() {
+		return path
+	}
+	return nil
 }

@@ -100,9 +100,8 @@ type examined struct {
 	gaps      []time.Time    // periods without a point, newest first
 }
 
-// examine picks the points that count. With nothing missing in the newest N they are it. With N real points in
-// the range it is the newest N of these, however far apart. Else all real points of the range count, and the
-// shortfall is filled.
+// examine picks the points that count: the newest N real ones of the range, however far apart. With nothing missing in
+// the newest N periods these are theirs. With fewer than N in the range all of them count, and the shortfall is filled.
 func examine(r Rule, slots []slot) examined {
 	newest := slots[len(slots)-r.Periods:]
 	var real []slot
@@ -113,15 +112,6 @@ func examine(r Rule, slots []slot) examined {
 	}
 	if len(real) > r.Periods {
 		real = real[len(real)-r.Periods:]
-	}
-	whole := 0
-	for _, s := range newest {
-		if s.there {
-			whole++
-		}
-	}
-	if whole == r.Periods {
-		real = newest
 	}
 	x := examined{missing: r.Periods - len(real), steadfast: oldBreach(newest, r.need())}
 	for _, s := range real {
