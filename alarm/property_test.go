@@ -26,7 +26,7 @@ func TestEvaluateHasTheProperties(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 2))
 	states := []State{OK, Alarm, InsufficientData}
-	for range 3_000 {
+	for range 1_000 {
 		n := 1 + rng.IntN(6)
 		treatment := []Treatment{Missing, Ignore, Breaching, NotBreaching}[rng.IntN(4)]
 		r := ruleOf(1+rng.IntN(n), n, treatment)
