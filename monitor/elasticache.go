@@ -1,0 +1,249 @@
+package monitor
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"understudy/cluster"
+	"understudy/command"
+	"understudy/metric"
+)
+
+// node are a node's metrics of one look: ours each second, AWS's at the end of a minute.
+func (c *Collector) node(group string, n cluster.StatusNode, now time.Time, full bool) []metric.Datum {
+	w := c.nodes[n.ID]
+	a := w.current.answer
+	if a == nil {
+		// The server may be another one when it answers again.
+		w.base, w.last, w.slow, w.lags = nil, nil, nil, nil
+		return nil
+	}
+	if !a.same(w.last) {
+		w.base, w.slow, w.lags = nil, nil, nil
+	}
+	w.last = a
+	data := ours(group, n, a, now)
+	if !a.primary() && a.fields["master_link_status"] == "up" {
+		w.lags = append(w.lags, n.LagMs/1000)
+	}
+	if !full {
+		return data
+	}
+	p := points{node: n, at: now.Truncate(time.Minute).Add(-time.Minute)}
+	p.state(w)
+	p.host(c.host)
+	if w.base != nil {
+		p.growth(a, w.base)
+		p.families(a, w.base)
+		p.latency(w)
+	}
+	w.base, w.slow, w.lags = a, w.current.slow, nil
+	return append(data, p.data...)
+}
+
+// ours are the Understudy metrics of a node.
+func ours(group string, n cluster.StatusNode, a *answer, now time.Time) []metric.Datum {
+	if a.primary() {
+		return nil
+	}
+	up := a.fields["master_link_status"] == "up"
+	data := []metric.Datum{ofNode(group, n.ID, "LinkUp", "Count", truth(up), now)}
+	if up { // else the lag is not known, and LinkUp tells
+		data = append(data, ofNode(group, n.ID, "ReplicationLag", "Milliseconds", n.LagMs, now))
+	}
+	return data
+}
+
+func ofNode(group string, id cluster.NodeID, name, unit string, v float64, now time.Time) metric.Datum {
+	return metric.Datum{ID: metric.New(metric.Understudy, name, "ReplicationGroupId", group, "CacheClusterId", string(id)), At: now, Unit: unit, Values: []float64{v}, High: true}
+}
+
+// points are AWS's metrics of a node for the minute that began at at, each under both sets of dimensions.
+type points struct {
+	node cluster.StatusNode
+	at   time.Time
+	data []metric.Datum
+}
+
+func (p *points) put(name, unit string, values ...float64) { p.counted(name, unit, values, nil) }
+
+func (p *points) counted(name, unit string, values, counts []float64) {
+	for _, id := range []metric.ID{
+		metric.New(metric.ElastiCache, name, "CacheClusterId", string(p.node.ID)),
+		metric.New(metric.ElastiCache, name, "CacheClusterId", string(p.node.ID), "CacheNodeId", "0001"),
+	} {
+		p.data = append(p.data, metric.Datum{ID: id, At: p.at, Unit: unit, Values: values, Counts: counts})
+	}
+}
+
+// state are what can be read off.
+func (p *points) state(w *watch) {
+	a := w.current.answer
+	field := func(name, unit, from string) {
+		if v, ok := a.number(from); ok {
+			p.put(name, unit, v)
+		}
+	}
+	used, _ := a.number("used_memory")
+	if most, _ := a.number("maxmemory"); most > 0 {
+		p.put("DatabaseMemoryUsagePercentage", "Percent", 100*used/most)
+	}
+	field("BytesUsedForCache", "Bytes", "used_memory")
+	field("MemoryFragmentationRatio", "None", "mem_fragmentation_ratio")
+	field("SaveInProgress", "Count", "rdb_bgsave_in_progress")
+	p.put("CurrConnections", "Count", w.current.clients)
+	p.put("CurrItems", "Count", a.keyspace("keys"))
+	p.put("CurrVolatileItems", "Count", a.keyspace("expires"))
+	if ttl, ok := a.database("db0", "avg_ttl"); ok {
+		p.put("DB0AverageTTL", "Milliseconds", ttl)
+	}
+	p.put("IsMaster", "Count", truth(a.primary()))
+	if !a.primary() {
+		p.put("MasterLinkHealthStatus", "Count", truth(a.fields["master_link_status"] == "up"))
+		if len(w.lags) > 0 {
+			p.put("ReplicationLag", "Seconds", w.lags...)
+		}
+	}
+}
+
+func (p *points) host(h host) {
+	if h.hasCPU {
+		p.put("CPUUtilization", "Percent", h.cpu)
+	}
+	if h.mem {
+		p.put("FreeableMemory", "Bytes", h.free)
+		p.put("SwapUsage", "Bytes", h.swap)
+	}
+}
+
+// grown are the counters whose growth in a minute is a metric.
+var grown = []struct{ name, unit, field string }{
+	{"CacheHits", "Count", "keyspace_hits"}, {"CacheMisses", "Count", "keyspace_misses"},
+	{"NewConnections", "Count", "total_connections_received"}, {"Evictions", "Count", "evicted_keys"}, {"Reclaimed", "Count", "expired_keys"},
+	{"NetworkBytesIn", "Bytes", "total_net_input_bytes"}, {"NetworkBytesOut", "Bytes", "total_net_output_bytes"},
+	{"ErrorCount", "Count", "total_error_replies"}, {"AuthenticationFailures", "Count", "acl_access_denied_auth"},
+}
+
+// growth is of the minute. A counter that went back has no point.
+func (p *points) growth(a, base *answer) {
+	for _, g := range grown {
+		if v, ok := a.delta(base, g.field); ok {
+			p.put(g.name, g.unit, v)
+		}
+	}
+	hits, ok1 := a.delta(base, "keyspace_hits")
+	misses, ok2 := a.delta(base, "keyspace_misses")
+	if ok1 && ok2 && hits+misses > 0 {
+		p.put("CacheHitRate", "Percent", 100*hits/(hits+misses))
+	}
+	if a.primary() {
+		if v, ok := a.delta(base, "master_repl_offset"); ok {
+			p.put("ReplicationBytes", "Bytes", v)
+		}
+	}
+	system, ok1 := a.delta(base, "used_cpu_sys_main_thread")
+	user, ok2 := a.delta(base, "used_cpu_user_main_thread")
+	if took := a.at.Sub(base.at).Seconds(); ok1 && ok2 && took > 0 {
+		p.put("EngineCPUUtilization", "Percent", min(100, 100*(system+user)/took))
+	}
+}
+
+// families are the commands that AWS counts together:
+// https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/CacheMetrics.Redis.html
+var families = map[string][]string{
+	"ClusterBased": {"cluster", "readonly", "readwrite", "asking"},
+	"EvalBased":    {"eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"},
+	"GeoSpatialBased": {"geoadd", "geodist", "geohash", "geopos", "georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro",
+		"geosearch", "geosearchstore"},
+	"HashBased": {"hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield", "hscan", "hset",
+		"hsetnx", "hstrlen", "hvals"},
+	"HyperLogLogBased": {"pfadd", "pfcount", "pfmerge"},
+	"KeyBased": {"copy", "del", "dump", "exists", "expire", "expireat", "expiretime", "keys", "move", "object", "persist", "pexpire", "pexpireat",
+		"pexpiretime", "pttl", "randomkey", "rename", "renamenx", "restore", "scan", "sort", "sort_ro", "touch", "ttl", "type", "unlink"},
+	"ListBased": {"blmove", "blmpop", "blpop", "brpop", "brpoplpush", "lindex", "linsert", "llen", "lmove", "lmpop", "lpop", "lpos", "lpush", "lpushx",
+		"lrange", "lrem", "lset", "ltrim", "rpop", "rpoplpush", "rpush", "rpushx"},
+	"PubSubBased": {"psubscribe", "publish", "pubsub", "punsubscribe", "spublish", "ssubscribe", "subscribe", "sunsubscribe", "unsubscribe"},
+	"SetBased": {"sadd", "scard", "sdiff", "sdiffstore", "sinter", "sintercard", "sinterstore", "sismember", "smembers", "smismember", "smove", "spop",
+		"srandmember", "srem", "sscan", "sunion", "sunionstore"},
+	"SortedSetBased": {"bzmpop", "bzpopmax", "bzpopmin", "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter", "zintercard", "zinterstore",
+		"zlexcount", "zmpop", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange", "zrangebylex", "zrangebyscore", "zrangestore", "zrank", "zrem",
+		"zremrangebylex", "zremrangebyrank", "zremrangebyscore", "zrevrange", "zrevrangebylex", "zrevrangebyscore", "zrevrank", "zscan", "zscore",
+		"zunion", "zunionstore"},
+	"StreamBased": {"xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread", "xreadgroup", "xrevrange",
+		"xsetid", "xtrim"},
+	"StringBased": {"append", "bitcount", "bitfield", "bitfield_ro", "bitop", "bitpos", "decr", "decrby", "get", "getbit", "getdel", "getex", "getrange",
+		"getset", "incr", "incrby", "incrbyfloat", "lcs", "mget", "mset", "msetnx", "psetex", "set", "setbit", "setex", "setnx", "setrange", "strlen",
+		"substr"},
+}
+
+// root is the command of a subcommand, as in xgroup|create.
+func root(name string) string {
+	for i := range name {
+		if name[i] == '|' {
+			return name[:i]
+		}
+	}
+	return name
+}
+
+// kind reports whether a command reads or writes the data set.
+func kind(name string) (reads, writes bool) {
+	if i := command.Lookup([][]byte{[]byte(root(name))}); i != nil {
+		return i.Flags.Has(command.ReadOnly), i.Flags.Has(command.Write)
+	}
+	return false, false
+}
+
+// families are the commands' counts, and how long one took on average.
+func (p *points) families(a, base *answer) {
+	of := map[string]calls{}
+	add := func(family string, c calls) { of[family] = calls{of[family].calls + c.calls, of[family].usec + c.usec} }
+	for name, now := range a.commands {
+		was := base.commands[name]
+		d := calls{now.calls - was.calls, now.usec - was.usec}
+		if d.calls < 0 || d.usec < 0 {
+			return // CONFIG RESETSTAT
+		}
+		for family, commands := range families {
+			if slices.Contains(commands, root(name)) {
+				add(family, d)
+			}
+		}
+		switch reads, writes := kind(name); {
+		case reads:
+			add("GetType", d)
+		case writes:
+			add("SetType", d)
+		}
+	}
+	for _, family := range slices.Sorted(maps.Keys(of)) {
+		c := of[family]
+		p.put(family+"Cmds", "Count", c.calls)
+		if c.calls > 0 {
+			p.put(family+"CmdsLatency", "Microseconds", c.usec/c.calls)
+		}
+	}
+}
+
+// latency are how long reads and writes took: the server's buckets, of a factor of two, so that there are percentiles.
+func (p *points) latency(w *watch) {
+	if w.slow == nil || w.current.slow == nil {
+		return
+	}
+	for name, counts := range map[string]func(string) bool{
+		"SuccessfulReadRequestLatency":  func(c string) bool { reads, _ := kind(c); return reads },
+		"SuccessfulWriteRequestLatency": func(c string) bool { _, writes := kind(c); return writes },
+	} {
+		buckets, ok := w.current.slow.since(w.slow, counts)
+		if !ok || len(buckets) == 0 {
+			continue
+		}
+		values := slices.Sorted(maps.Keys(buckets))
+		n := make([]float64, len(values))
+		for i, v := range values {
+			n[i] = buckets[v]
+		}
+		p.counted(name, "Microseconds", values, n)
+	}
+}
