@@ -91,7 +91,7 @@ func Open(o Options) (*Series, error) {
 }
 
 func (s *Series) open(o Options, name string, g grainOptions) (*grain, error) {
-	opened, err := openGrain(filepath.Join(o.Dir, name), g, s.log.With("store", name))
+	opened, err := openGrain(filepath.Join(o.Dir, name), g, slog.New(quiet{s.log.With("store", name).Handler()}))
 	if err != nil {
 		return nil, fmt.Errorf("open the %s of metrics: %w", name, err)
 	}
@@ -197,3 +197,13 @@ func (b *batch) add(ctx context.Context, d metric.Datum) error {
 
 // noUnit is the unit of data that were published without one.
 const noUnit = "None"
+
+// quiet leaves out what a TSDB tells when all is well: it is no news to whoever reads our log.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && q.Handler.Enabled(ctx, l)
+}
+
+func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
+func (q quiet) WithGroup(name string) slog.Handler   { return quiet{q.Handler.WithGroup(name)} }

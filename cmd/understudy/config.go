@@ -50,6 +50,7 @@ type config struct {
 	Doors         doors         `yaml:",inline"`
 	AWS           awsConfig     `yaml:",inline"`
 	Notify        notifyConfig  `yaml:",inline"`
+	Monitor       monitorConfig `yaml:",inline"`
 	RedisServer   string        `yaml:"redis-server"`
 	LogFormat     string        `yaml:"log-format"`
 }
@@ -62,7 +63,7 @@ func defaultConfig() config {
 		Data: defaultData, Group: "main", Nodes: 3, Zones: list{"us-east-1a", "us-east-1b", "us-east-1c"},
 		Durability: string(cluster.DurabilitySync), Profile: "fast", OnLostQuorum: string(cluster.LostQuorumShrink),
 		PrimaryAddr: "127.0.0.1:7379", ReaderAddr: "127.0.0.1:7380", SplitAddr: "127.0.0.1:7381", HTTPAddr: "127.0.0.1:7390",
-		Hold: 5 * time.Second, Waits: defaultWaits(), Reads: string(proxy.ReadsPermit), Doors: doors(defaultEntrance()), AWS: defaultAWS(), Notify: defaultNotify(), LogFormat: "text",
+		Hold: 5 * time.Second, Waits: defaultWaits(), Reads: string(proxy.ReadsPermit), Doors: doors(defaultEntrance()), AWS: defaultAWS(), Notify: defaultNotify(), Monitor: defaultMonitor(), LogFormat: "text",
 	}
 }
 
@@ -96,6 +97,7 @@ func (c *config) flags() *pflag.FlagSet {
 	c.Doors.flags(fs)
 	c.AWS.flags(fs)
 	c.Notify.flags(fs)
+	c.Monitor.flags(fs)
 	fs.StringVar(&c.RedisServer, "redis-server", c.RedisServer, "path of redis-server or valkey-server, 7.0 or newer; empty: found in PATH")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "format of the log on stderr: text or json")
 	return fs
@@ -228,6 +230,9 @@ func (c *config) validate() error {
 		return err
 	}
 	if err := c.Notify.validate(); err != nil {
+		return err
+	}
+	if err := c.Monitor.validate(); err != nil {
 		return err
 	}
 	return c.validateAddrs()

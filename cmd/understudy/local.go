@@ -28,6 +28,7 @@ import (
 	"understudy/proxy"
 	"understudy/redis"
 	"understudy/rpc"
+	"understudy/series"
 )
 
 // local is everything that `understudy up` runs: the group of its flags, and those that were made since.
@@ -55,6 +56,7 @@ type local struct {
 	courier     *notify.Courier
 	events      chan notify.Post // of groups, that could not be published yet
 	backups     backups
+	series      *series.Series // of metrics; nil: none are kept
 }
 
 // prepare checks and takes all that can be refused, and starts nothing: its errors are one line for
@@ -213,6 +215,7 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 	if err := g.openBackups(ctx, a); err != nil {
 		return err
 	}
+	g.openMetrics(a)
 	if err := g.startAWS(ctx, a, store); err != nil {
 		return err
 	}
@@ -231,6 +234,9 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 		return err
 	}
 	a.run("groups", part{"groups", g.fleet.Run}, part{"passwords", g.followLogins})
+	if err := g.startMonitor(a); err != nil {
+		return err
+	}
 	// These end before the groups that they change.
 	a.run("elasticache", part{"elasticache", g.elasticache.Run}, part{"backups", g.backups.api.Run})
 	return nil

@@ -24,7 +24,7 @@ import (
 // startAWS makes what answers AWS's clients at the HTTP address, and has it finish what was under way.
 func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error {
 	c := g.config
-	if err := g.startSNS(ctx, a, store, nil); err != nil {
+	if err := g.startSNS(ctx, a, store, g.metricWriter()); err != nil {
 		return err
 	}
 	groups, err := elasticache.New(ctx, elasticache.Options{

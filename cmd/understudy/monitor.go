@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"understudy/metric"
+	"understudy/monitor"
+	"understudy/series"
+)
+
+// monitorConfig says whether and how much is kept of what nodes and groups are like.
+type monitorConfig struct {
+	On   bool          `yaml:"metrics"`
+	Keep time.Duration `yaml:"metrics-keep"`
+	Size int           `yaml:"metrics-size"`
+}
+
+func defaultMonitor() monitorConfig {
+	return monitorConfig{On: true, Keep: series.KeepMinutes, Size: 1024}
+}
+
+// flags binds every setting to a flag.
+func (c *monitorConfig) flags(fs *pflag.FlagSet) {
+	fs.BoolVar(&c.On, "metrics", c.On, "look at every node and group once a second, and keep it below --data")
+	fs.DurationVar(&c.Keep, "metrics-keep", c.Keep, "how long it is kept by the minute, 1h to 360h; by the second: a day at most")
+	fs.IntVar(&c.Size, "metrics-size", c.Size, "MiB on disk for it, 64 or more; the oldest goes first")
+}
+
+func (c *monitorConfig) validate() error {
+	if c.Keep < time.Hour || c.Keep > series.KeepMinutes {
+		return fmt.Errorf("--metrics-keep %v: it is 1h to %v", c.Keep, series.KeepMinutes)
+	}
+	if c.Size < series.MinSize>>20 {
+		return fmt.Errorf("--metrics-size %d: it is %d or more", c.Size, series.MinSize>>20)
+	}
+	return nil
+}
+
+// openMetrics opens what was kept. Groups run without it, too: that it cannot be opened is told, and no more.
+func (g *local) openMetrics(a *app) {
+	c := g.config.Monitor
+	if !c.On {
+		return
+	}
+	s, err := series.Open(series.Options{Dir: filepath.Join(g.config.Data, "metrics"), Keep: c.Keep, Size: int64(c.Size) << 20, Logger: g.log})
+	if err != nil {
+		g.log.Error("no metrics are kept", "component", "monitor", "error", err)
+		return
+	}
+	g.series = s
+	a.onStop("metrics", func(context.Context) error { return s.Close() })
+}
+
+// metricWriter is where parts publish; nil: nowhere.
+func (g *local) metricWriter() metric.Writer {
+	if g.series == nil {
+		return nil
+	}
+	return g.series
+}
+
+// startMonitor collects from all groups of the fleet, those included that are made later.
+func (g *local) startMonitor(a *app) error {
+	if g.series == nil {
+		return nil
+	}
+	c, err := monitor.New(monitor.Options{Groups: g.monitored, Writer: g.series, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	a.run("monitor", part{"monitor", c.Run}, part{"series", g.series.Run})
+	return nil
+}
+
+// monitored are the fleet's groups as they are now.
+func (g *local) monitored() (all []monitor.Group) {
+	for _, x := range g.fleet.Groups() {
+		m := monitor.Group{Status: x.Status()}
+		m.Held, m.Leaked, m.Proxied = g.proxied(x.Name())
+		for _, b := range g.backups.archive.List(x.Name()) {
+			if b.Whole() && b.Created.After(m.Backup) {
+				m.Backup = b.Created
+			}
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// proxied tells what a group's proxy holds, and how many errors it has let through.
+func (g *local) proxied(group string) (held, leaked float64, ok bool) {
+	part, ok := g.metrics.Part("proxy " + group)
+	if !ok {
+		return 0, 0, false
+	}
+	families, err := part.Gather()
+	if err != nil {
+		return 0, 0, false
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			switch f.GetName() {
+			case "understudy_proxy_held_requests":
+				held += m.GetGauge().GetValue()
+			case "understudy_proxy_leaked_errors_total":
+				leaked += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return held, leaked, true
+}
