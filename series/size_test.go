@@ -1,0 +1,69 @@
+package series
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb"
+
+	"understudy/metric"
+)
+
+// BenchmarkADay writes a part of a day and says what a thousand metrics at 1 s would take in a whole one: the blocks of
+// 25 hours, and the log of the hour and a half that is in none yet. A third of the metrics never change, a third count
+// events, and a third are times of three digits that are never the same twice: go test -run ^$ -bench ADay ./series
+func BenchmarkADay(b *testing.B) {
+	const metrics, seconds = 150, 2 * 3600
+	for b.Loop() {
+		dir := b.TempDir()
+		s, err := Open(Options{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		random, start := rand.New(rand.NewPCG(7, 0)), time.Now().Add(-8*time.Hour).Truncate(time.Hour)
+		data := make([]metric.Datum, metrics)
+		for at := range seconds {
+			for m := range data {
+				v := [3]float64{3, float64(random.IntN(20)), float64(100+random.IntN(900)) / 10}[m%3]
+				data[m] = metric.Datum{ID: metric.New("App", fmt.Sprint("m", m), "Host", "a"), At: start.Add(time.Duration(at) * time.Second), Values: []float64{v}, High: true}
+			}
+			s.rolled = start.UnixMilli() // the rollup is not measured
+			if err := s.Write(b.Context(), data); err != nil {
+				b.Fatal(err)
+			}
+		}
+		log := bytesBelow(b, dir, "wal")
+		if err := s.seconds.CompactHead(tsdb.NewRangeHead(s.seconds.Head(), start.UnixMilli(), start.Add(seconds*time.Second).UnixMilli()-1)); err != nil {
+			b.Fatal(err)
+		}
+		blocks := bytesBelow(b, filepath.Join(dir, "seconds"), "") - bytesBelow(b, dir, "wal") - bytesBelow(b, dir, "chunks_head")
+		perSample := func(bytes int64) float64 { return float64(bytes) / metrics / seconds }
+		b.ReportMetric(perSample(blocks), "B/sample")
+		b.ReportMetric(perSample(log), "logB/sample")
+		b.ReportMetric((perSample(blocks)*25+perSample(log)*1.5)*1000*3600/1e6, "MB/day")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// bytesBelow adds up the files below dir whose path has the folder; "": all.
+func bytesBelow(tb testing.TB, dir, folder string) (sum int64) {
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || folder != "" && !strings.Contains(p, "/"+folder+"/") {
+			return err
+		}
+		info, err := d.Info()
+		sum += info.Size()
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return sum
+}
