@@ -177,7 +177,7 @@ func (s *Series) tally(ctx context.Context, q metric.Query) (map[period]*tally, 
 func (s *Series) List(ctx context.Context, f metric.Filter) ([]metric.ID, error) {
 	since := f.Since
 	if since.IsZero() {
-		since = time.Now().Add(-KeepMinutes)
+		since = time.Now().Add(-KeepStandard)
 	}
 	which := []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, labelID, "")}
 	if f.Namespace != "" {

@@ -116,7 +116,7 @@ func (s *Series) forget(before int64) {
 // mark is how far roll had come, ms. Where it has not been yet, it begins with what a day ago was.
 func (s *Series) mark() (int64, error) {
 	now := time.Now()
-	newest := floor(now.Add(-KeepSeconds).UnixMilli(), 60_000)
+	newest := floor(now.Add(-KeepHigh).UnixMilli(), 60_000)
 	q, err := s.minutes.Querier(newest, now.UnixMilli())
 	if err != nil {
 		return 0, err

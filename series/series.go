@@ -17,8 +17,8 @@ import (
 
 // How long data are kept at which resolution.
 const (
-	KeepSeconds = 24 * time.Hour
-	KeepMinutes = 15 * 24 * time.Hour
+	KeepHigh = 24 * time.Hour
+	KeepStandard = 15 * 24 * time.Hour
 )
 
 // MinSize is the least size that can be bounded: what is being written is not deleted.
@@ -27,7 +27,7 @@ const MinSize = 64 << 20
 // Options: Dir is needed.
 type Options struct {
 	Dir string // seconds/ and minutes/ are made in it; nobody else may have it open
-	// Keep is how long minutes are kept; 0: KeepMinutes. Seconds are kept for a day, or Keep if that is less.
+	// Keep is how long minutes are kept; 0: KeepStandard. Seconds are kept for a day, or Keep if that is less.
 	Keep time.Duration
 	// Size bounds the blocks on disk, bytes; 0: 1 GiB. Two thirds are for seconds. The oldest data go first. Beside
 	// it there is the log of what is not in a block yet: one and a half hours of seconds, nine hours of minutes.
@@ -56,13 +56,13 @@ func Open(o Options) (*Series, error) {
 		return nil, errors.New("series: Dir is needed")
 	}
 	if o.Keep == 0 {
-		o.Keep = KeepMinutes
+		o.Keep = KeepStandard
 	}
 	if o.Size == 0 {
 		o.Size = 1 << 30
 	}
-	if o.Keep < time.Hour || o.Keep > KeepMinutes || o.Size < MinSize {
-		return nil, fmt.Errorf("series: Keep %v is not from 1h to %v, or Size %d less than %d", o.Keep, KeepMinutes, o.Size, MinSize)
+	if o.Keep < time.Hour || o.Keep > KeepStandard || o.Size < MinSize {
+		return nil, fmt.Errorf("series: Keep %v is not from 1h to %v, or Size %d less than %d", o.Keep, KeepStandard, o.Size, MinSize)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -74,7 +74,7 @@ func Open(o Options) (*Series, error) {
 	var err error
 	// Files of an hour keep the log of the head small, which is five times as large as a block.
 	s.seconds, err = s.open(o, "seconds", grainOptions{span: 1000, slots: 1000, block: time.Hour, biggest: time.Hour,
-		keep: min(KeepSeconds, o.Keep), window: KeepSeconds + mostFuture, size: o.Size / 3 * 2})
+		keep: min(KeepHigh, o.Keep), window: KeepHigh + mostFuture, size: o.Size / 3 * 2})
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (s *Series) Write(ctx context.Context, data []metric.Datum) error {
 // place puts a datum where it is read. A late one is in both: its minute has been rolled up without it.
 func (s *Series) place(ctx context.Context, d metric.Datum, now time.Time, seconds, minutes *batch) error {
 	at := d.At.UnixMilli()
-	if d.High && at > now.Add(-KeepSeconds).UnixMilli() {
+	if d.High && at > now.Add(-KeepHigh).UnixMilli() {
 		if err := seconds.add(ctx, d); err != nil || at >= s.rolled {
 			return err
 		}

@@ -21,7 +21,7 @@ type monitorConfig struct {
 }
 
 func defaultMonitor() monitorConfig {
-	return monitorConfig{On: true, Keep: series.KeepMinutes, Size: 1024}
+	return monitorConfig{On: true, Keep: series.KeepStandard, Size: 1024}
 }
 
 // flags binds every setting to a flag.
@@ -32,8 +32,8 @@ func (c *monitorConfig) flags(fs *pflag.FlagSet) {
 }
 
 func (c *monitorConfig) validate() error {
-	if c.Keep < time.Hour || c.Keep > series.KeepMinutes {
-		return fmt.Errorf("--metrics-keep %v: it is 1h to %v", c.Keep, series.KeepMinutes)
+	if c.Keep < time.Hour || c.Keep > series.KeepStandard {
+		return fmt.Errorf("--metrics-keep %v: it is 1h to %v", c.Keep, series.KeepStandard)
 	}
 	if c.Size < series.MinSize>>20 {
 		return fmt.Errorf("--metrics-size %d: it is %d or more", c.Size, series.MinSize>>20)
