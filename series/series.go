@@ -17,7 +17,7 @@ import (
 
 // How long data are kept at which resolution.
 const (
-	KeepHigh = 24 * time.Hour
+	KeepHigh     = 24 * time.Hour
 	KeepStandard = 15 * 24 * time.Hour
 )
 
