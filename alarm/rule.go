@@ -149,9 +149,8 @@ func (r Rule) Validate() error {
 		return invalid("EvaluationPeriods must be at least 1")
 	case r.Datapoints < 0 || r.Datapoints > r.Periods:
 		return invalid("DatapointsToAlarm must be at least 1 and not more than EvaluationPeriods (%d)", r.Periods)
-	case time.Duration(r.Periods)*r.Period > longest(r.Period):
-		return invalid("Metrics cannot be checked across more than %s (EvaluationPeriods * Period must be <= %.0f).",
-			days(longest(r.Period)), longest(r.Period).Seconds())
+	case r.Periods > int(longest(r.Period)/r.Period): // a product of what a stranger sent would overflow
+		return invalid("Metrics cannot be checked across more than %s", across(r.Period))
 	case r.Periods > mostPeriods:
 		return invalid("EvaluationPeriods must be at most %d", mostPeriods)
 	case !slices.Contains(Comparisons, r.Comparison):
@@ -204,11 +203,12 @@ func validPeriod(d time.Duration) bool {
 	return d > 0 && d%time.Minute == 0 && d <= 7*24*time.Hour
 }
 
-func days(d time.Duration) string {
-	if d == 24*time.Hour {
-		return "a day"
+// across is the end of AWS's sentence about what is longest.
+func across(period time.Duration) string {
+	if period >= time.Hour {
+		return "a week (EvaluationPeriods * Period must be <= 604800) for alarms using period >= 3600"
 	}
-	return "a week"
+	return "a day (EvaluationPeriods * Period must be <= 86400) for alarms using period < 3600"
 }
 
 // ParseStat reads a statistic; p is a percentile's fraction, 0 for the five plain ones.
