@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -191,29 +190,12 @@ func (c *Courier) save(e *entry) error {
 	return nil
 }
 
-// swap writes one key. Where the outcome is not known it looks: nobody else writes it.
+// swap writes one key; nobody else does.
 func (c *Courier) swap(key string, text []byte, revision int64) (int64, error) {
 	// What was begun is written though whoever asked has gone.
 	ctx, cancel := context.WithTimeout(context.Background(), storeWithin)
 	defer cancel()
-	next, err := c.opts.Store.Swap(ctx, key, text, revision)
-	if errors.Is(err, cluster.ErrUnknownOutcome) || errors.Is(err, cluster.ErrConflict) {
-		entries, _, failed := c.opts.Store.List(ctx, key)
-		if failed != nil {
-			return 0, fmt.Errorf("write %s: %w", key, err)
-		}
-		i := slices.IndexFunc(entries, func(e cluster.Entry) bool { return e.Key == key })
-		switch {
-		case i < 0 && text == nil:
-			return 0, nil
-		case i >= 0 && text != nil && string(entries[i].Value) == string(text):
-			return entries[i].Revision, nil
-		}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("write %s: %w", key, err)
-	}
-	return next, nil
+	return cluster.SwapSole(ctx, c.opts.Store, key, text, revision)
 }
 
 // settle writes what became of a delivery, and forgets the message with its last one. What cannot be written now is

@@ -162,28 +162,10 @@ func (s *shelf[T]) write(ctx context.Context, name string, old *volume[T], value
 	return nil
 }
 
-// swap writes one key. Where the outcome is not known it looks: nobody else writes it.
+// swap writes one key; nobody else does.
 func (s *shelf[T]) swap(ctx context.Context, name string, text []byte, revision int64) (int64, error) {
 	// What was begun is written though the client has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWithin)
 	defer cancel()
-	key := s.prefix + name
-	next, err := s.store.Swap(ctx, key, text, revision)
-	if errors.Is(err, cluster.ErrUnknownOutcome) || errors.Is(err, cluster.ErrConflict) {
-		entries, _, failed := s.store.List(ctx, key)
-		if failed != nil {
-			return 0, fmt.Errorf("write %s: %w", key, err)
-		}
-		i := slices.IndexFunc(entries, func(e cluster.Entry) bool { return e.Key == key })
-		switch {
-		case i < 0 && text == nil:
-			return 0, nil
-		case i >= 0 && text != nil && string(entries[i].Value) == string(text):
-			return entries[i].Revision, nil
-		}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("write %s: %w", key, err)
-	}
-	return next, nil
+	return cluster.SwapSole(ctx, s.store, s.prefix+name, text, revision)
 }
