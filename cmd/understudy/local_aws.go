@@ -13,7 +13,6 @@ import (
 	"understudy/aws"
 	"understudy/aws/elasticache"
 	"understudy/aws/sts"
-	"understudy/aws/wire"
 	"understudy/certs"
 	"understudy/cluster"
 	"understudy/dashboard"
@@ -44,8 +43,12 @@ func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error
 	if err != nil {
 		return coded{exitUsage, fmt.Errorf("--aws-keys-file: %w", err)}
 	}
+	services, err := g.withCloudWatch(groups.Wire(), g.sns.Wire(), sts.New())
+	if err != nil {
+		return err
+	}
 	g.aws, err = aws.New(aws.Options{
-		Services: []*wire.Service{groups.Wire(), g.sns.Wire(), sts.New()}, Region: c.AWS.Region, Account: c.AWS.Account, Keys: keys, Metrics: registry, Logger: g.log,
+		Services: services, Region: c.AWS.Region, Account: c.AWS.Account, Keys: keys, Metrics: registry, Logger: g.log,
 	})
 	return err
 }
