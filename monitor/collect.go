@@ -22,6 +22,9 @@ type Group struct {
 	// started. Proxied: there is a proxy that tells.
 	Held, Leaked float64
 	Proxied      bool
+	// Clients are connected to the proxy. They count as the primary's: behind the proxy they share a few
+	// connections, and who has an alarm on CurrConnections means them.
+	Clients float64
 	// Backup and Drill are when the newest whole backup was made, and the last drill; zero: there is none.
 	Backup, Drill time.Time
 }
@@ -63,7 +66,8 @@ type watch struct {
 // look is what one look at a node gave; answer is nil when it did not answer.
 type look struct {
 	answer  *answer
-	clients float64   // of a full look
+	clients float64 // of a full look, if counted
+	counted bool
 	slow    latencies // of a full look
 }
 
@@ -149,6 +153,9 @@ func (c *Collector) collect(ctx context.Context, now time.Time, full bool) []met
 		names[g.Status.Group] = true
 		data = append(data, c.group(g, now)...)
 		for _, n := range g.Status.Nodes {
+			if n.ID == g.Status.Primary {
+				c.nodes[n.ID].current.clients += g.Clients
+			}
 			data = append(data, c.node(g.Status.Group, n, now, full)...)
 		}
 	}
@@ -183,7 +190,7 @@ func (w *watch) look(ctx context.Context, n cluster.StatusNode, full bool) (seen
 		return seen
 	}
 	if list, err := redis.String(replies[1], nil); err == nil {
-		seen.clients = strangers(list)
+		seen.clients, seen.counted = strangers(list), true
 	}
 	seen.slow, _ = parseLatencies(replies[2])
 	return seen

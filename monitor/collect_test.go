@@ -15,7 +15,7 @@ const primaryInfo = "# Server\r\nrun_id:%s\r\nrole:%s\r\nused_memory:50\r\nmaxme
 // minuteOf runs one full look at a node and returns its metrics under the node's dimensions.
 func minuteOf(c *Collector, at time.Time, info string) map[string][]float64 {
 	w := c.nodes["main-001"]
-	w.current = look{clients: 2}
+	w.current = look{clients: 2, counted: true}
 	if info != "" {
 		w.current.answer = parse(info, at)
 	}

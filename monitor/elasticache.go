@@ -92,7 +92,9 @@ func (p *points) state(w *watch) {
 	field("BytesUsedForCache", "Bytes", "used_memory")
 	field("MemoryFragmentationRatio", "None", "mem_fragmentation_ratio")
 	field("SaveInProgress", "Count", "rdb_bgsave_in_progress")
-	p.put("CurrConnections", "Count", w.current.clients)
+	if w.current.counted {
+		p.put("CurrConnections", "Count", w.current.clients)
+	}
 	p.put("CurrItems", "Count", a.keyspace("keys"))
 	p.put("CurrVolatileItems", "Count", a.keyspace("expires"))
 	if ttl, ok := a.database("db0", "avg_ttl"); ok {

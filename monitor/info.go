@@ -139,7 +139,8 @@ func (l *line) close() {
 // ownName is that of our connections, in CLIENT LIST.
 const ownName = "understudy-monitor"
 
-// strangers counts the connections of CLIENT LIST that are neither ours nor an agent's, which come over a unix socket.
+// strangers counts the connections of CLIENT LIST that go past the proxy: they are not ours, and neither an agent's nor
+// the proxy's, which come over a unix socket.
 func strangers(list string) (n float64) {
 	for l := range strings.Lines(list) {
 		if strings.TrimSpace(l) != "" && !strings.Contains(l, " name="+ownName+" ") && !strings.Contains(l, " addr=/") {

@@ -81,7 +81,7 @@ func (g *local) startMonitor(a *app) error {
 func (g *local) monitored() (all []monitor.Group) {
 	for _, x := range g.fleet.Groups() {
 		m := monitor.Group{Status: x.Status()}
-		m.Held, m.Leaked, m.Proxied = g.proxied(x.Name())
+		g.askProxy(x.Name(), &m)
 		for _, b := range g.backups.archive.List(x.Name()) {
 			if b.Whole() && b.Created.After(m.Backup) {
 				m.Backup = b.Created
@@ -92,25 +92,27 @@ func (g *local) monitored() (all []monitor.Group) {
 	return all
 }
 
-// proxied tells what a group's proxy holds, and how many errors it has let through.
-func (g *local) proxied(group string) (held, leaked float64, ok bool) {
+// askProxy fills in what a group's proxy tells.
+func (g *local) askProxy(group string, m *monitor.Group) {
 	part, ok := g.metrics.Part("proxy " + group)
 	if !ok {
-		return 0, 0, false
+		return
 	}
 	families, err := part.Gather()
 	if err != nil {
-		return 0, 0, false
+		return
 	}
+	m.Proxied = true
 	for _, f := range families {
-		for _, m := range f.Metric {
+		for _, x := range f.Metric {
 			switch f.GetName() {
 			case "understudy_proxy_held_requests":
-				held += m.GetGauge().GetValue()
+				m.Held += x.GetGauge().GetValue()
+			case "understudy_proxy_clients":
+				m.Clients += x.GetGauge().GetValue()
 			case "understudy_proxy_leaked_errors_total":
-				leaked += m.GetCounter().GetValue()
+				m.Leaked += x.GetCounter().GetValue()
 			}
 		}
 	}
-	return held, leaked, true
 }
