@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 )
 
@@ -81,33 +82,7 @@ func (d disk) keep(k kept) error {
 	if err != nil {
 		return err
 	}
-	return writeSync(filepath.Join(d.dir, keptFile), string(text)+"\n")
-}
-
-// writeSync replaces a small file so that after a crash it holds the old or the new text.
-func writeSync(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir has the names in a directory survive a power loss.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.WriteSync(filepath.Join(d.dir, keptFile), append(text, '\n'), 0o600)
 }
 
 // port chooses where redis-server listens: the wanted port, else the one of the last run if it is
@@ -130,7 +105,7 @@ func (d disk) port(host string, wanted int) (int, error) {
 	if err := l.Close(); err != nil {
 		return 0, err
 	}
-	return p, writeSync(path, strconv.Itoa(p)+"\n")
+	return p, atomicfile.WriteSync(path, []byte(strconv.Itoa(p)+"\n"), 0o600)
 }
 
 func free(host string, port int) bool {

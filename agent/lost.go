@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 	"understudy/failover"
 	"understudy/redis"
@@ -185,13 +186,13 @@ func (l *lost) put(ctx context.Context, binary redis.Binary, dump string, v clus
 	}
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
-		err = writeSync(filepath.Join(temp, "lost.json"), string(text)+"\n") // syncs the directory, too
+		err = atomicfile.WriteSync(filepath.Join(temp, "lost.json"), append(text, '\n'), 0o600) // syncs the directory, too
 	}
 	if err == nil {
 		err = os.Rename(temp, v.Path)
 	}
 	if err == nil {
-		err = errors.Join(syncDir(l.dir), syncDir(filepath.Dir(l.dir)))
+		err = errors.Join(atomicfile.Sync(l.dir), atomicfile.Sync(filepath.Dir(l.dir)))
 	}
 	return v.Size, err
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 )
 
@@ -148,7 +149,7 @@ func (r *runs) worthless(f func(*note)) error {
 	defer r.mu.Unlock()
 	r.note = note{State: stateRunning, Boot: r.boot}
 	r.whole.Store(false)
-	return syncDir(r.dir)
+	return atomicfile.Sync(r.dir)
 }
 
 // promotes notes, before redis-server becomes a primary, that its log goes on. It returns what promoted is
@@ -214,7 +215,7 @@ func (r *runs) write() error {
 		return err
 	}
 	r.whole.Store(r.note.Whole)
-	return writeSync(r.path("run.json"), string(text)+"\n")
+	return atomicfile.WriteSync(r.path("run.json"), append(text, '\n'), 0o600)
 }
 
 func (r *runs) path(name string) string { return filepath.Join(r.dir, name) }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 	"understudy/redis"
 )
@@ -128,7 +129,7 @@ func (s *settings) keep(next spread) {
 	s.a.metrics.settings.Set(float64(next.Seq))
 	text, err := json.Marshal(next)
 	if err == nil {
-		err = writeSync(s.path(), string(text)+"\n")
+		err = atomicfile.WriteSync(s.path(), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		s.a.log.Warn("users and settings are not kept on this disk; the store has them", "error", err)

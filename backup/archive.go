@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 )
 
@@ -362,7 +363,7 @@ func (a *Archive) SetAttributes(id string, attributes any) error {
 		err = os.Rename(temp, a.path(id, manifestFile))
 	}
 	if err == nil {
-		err = syncDir(filepath.Join(a.opts.Dir, id))
+		err = atomicfile.Sync(filepath.Join(a.opts.Dir, id))
 	}
 	if err != nil {
 		return fmt.Errorf("change the attributes of backup %s: %w", id, err)
@@ -398,7 +399,7 @@ func (a *Archive) Delete(id string) error {
 		err = os.Rename(filepath.Join(a.opts.Dir, id), filepath.Join(old, id))
 	}
 	if err == nil {
-		err = syncDir(a.opts.Dir)
+		err = atomicfile.Sync(a.opts.Dir)
 	}
 	a.mu.Lock()
 	if err != nil {
@@ -475,14 +476,6 @@ func digest(ctx context.Context, path string, to io.Writer) (sum string, size in
 			return "", size, err
 		}
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // writeSync writes a file that is on disk when it returns.

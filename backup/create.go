@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 )
 
@@ -236,7 +237,7 @@ func (a *Archive) describe(ctx context.Context, rdb string, m *Manifest) error {
 
 // publish gives a folder its name: from then on the backup is there.
 func (a *Archive) publish(temp string, m Manifest) error {
-	err := syncFile(filepath.Join(temp, dumpFile))
+	err := atomicfile.Sync(filepath.Join(temp, dumpFile))
 	if err == nil {
 		err = writeSync(filepath.Join(temp, manifestFile), m)
 	}
@@ -244,21 +245,13 @@ func (a *Archive) publish(temp string, m Manifest) error {
 		err = os.Remove(filepath.Join(temp, begunFile))
 	}
 	if err == nil {
-		err = syncDir(temp)
+		err = atomicfile.Sync(temp)
 	}
 	if err == nil {
 		err = os.Rename(temp, filepath.Join(a.opts.Dir, m.ID))
 	}
 	if err == nil {
-		err = syncDir(a.opts.Dir)
+		err = atomicfile.Sync(a.opts.Dir)
 	}
 	return err
-}
-
-func syncFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

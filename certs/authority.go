@@ -18,6 +18,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"understudy/atomicfile"
 )
 
 // The lives of certificates. The authority's outlives machines; an issued one is renewed every year, so
@@ -221,16 +223,8 @@ func writePair(p pair) error {
 
 // write puts a file there whole or not at all.
 func write(path string, mode os.FileMode, kind string, der []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return fmt.Errorf("certs: %w", err)
-	}
-	err = pem.Encode(f, &pem.Block{Type: kind, Bytes: der})
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("certs: write %s: %w", path, err), os.Remove(f.Name()))
+	if err := atomicfile.WriteSync(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode); err != nil {
+		return fmt.Errorf("certs: write %s: %w", path, err)
 	}
 	return nil
 }

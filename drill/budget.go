@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 )
 
@@ -84,7 +85,11 @@ func (b budget) take(now time.Time, limit int) error {
 		return refuse(fmt.Errorf("%d drills in the last 24 hours, %d are allowed", len(all[b.group]), limit))
 	}
 	all[b.group] = append(all[b.group], now.UTC())
-	if err := replaceFile(b.path, all); err != nil {
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err == nil {
+		err = atomicfile.WriteSync(b.path, text, 0o600)
+	}
+	if err != nil {
 		return refuse(err)
 	}
 	return nil
@@ -101,22 +106,4 @@ func lockFile(path string) (unlock func(), err error) {
 		return nil, fmt.Errorf("%s is held by another drill: %w", path, err)
 	}
 	return func() { f.Close() }, nil
-}
-
-// replaceFile has the old content or the new one in the file, whatever happens.
-func replaceFile(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(next, path)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 	"understudy/redis"
 )
@@ -151,19 +152,11 @@ func (f *Fleet) intend(name string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(file.Sync(), file.Close(), syncDir(f.intentDir()), syncDir(f.opts.Dir))
+	return errors.Join(file.Sync(), file.Close(), atomicfile.Sync(f.intentDir()), atomicfile.Sync(f.opts.Dir))
 }
 
 func (f *Fleet) settle(name string) error {
-	return errors.Join(os.Remove(filepath.Join(f.intentDir(), name)), syncDir(f.intentDir()))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(os.Remove(filepath.Join(f.intentDir(), name)), atomicfile.Sync(f.intentDir()))
 }
 
 // RollBack removes the groups whose restore this process's predecessor did not finish. It is called before any

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 )
 
@@ -71,27 +72,11 @@ func (p *ports) keep() error {
 	if err != nil {
 		return err
 	}
-	return replace(p.path, text)
+	return atomicfile.WriteSync(p.path, append(text, '\n'), 0o600)
 }
 
 func (p *ports) all() map[cluster.NodeID]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.taken)
-}
-
-// replace puts a file there whole or not at all.
-func replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"understudy/atomicfile"
 )
 
 // Contents are what an RDB file holds.
@@ -133,25 +135,17 @@ func Seed(dir string, put func(path string) error) error {
 	err := os.WriteFile(temp, []byte(seedManifest), 0o600)
 	for _, sync := range []string{temp, filepath.Dir(base)} {
 		if err == nil {
-			err = syncPath(sync)
+			err = atomicfile.Sync(sync)
 		}
 	}
 	if err == nil {
 		err = os.Rename(temp, manifest)
 	}
 	if err == nil {
-		err = syncPath(filepath.Dir(base))
+		err = atomicfile.Sync(filepath.Dir(base))
 	}
 	if err != nil {
 		return fmt.Errorf("seed %s: %w", dir, err)
 	}
 	return nil
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

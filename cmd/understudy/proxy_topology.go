@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"understudy/atomicfile"
 	"understudy/cluster"
 	"understudy/rpc"
 )
@@ -92,27 +93,11 @@ func (d *directory) keep() {
 		text, err = json.MarshalIndent(t, "", "  ")
 	}
 	if err == nil {
-		err = replaceFile(d.file, append(text, '\n'))
+		err = atomicfile.Write(d.file, append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		d.log.Warn("where the group's agents are is not kept for the next start", "error", err)
 		return
 	}
 	d.kept = same
-}
-
-// replaceFile puts a file there whole or not at all, for this user only.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(f.Name()))
-	}
-	return err
 }
