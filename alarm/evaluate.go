@@ -182,7 +182,7 @@ func (x examined) state(r Rule, before State) State {
 // tooFew reports whether a percentile stands on so few samples that the state has to stay: below 10/(1-p) of them,
 // or 10/p for the lower half.
 func (r Rule) tooFew(used []metric.Point) bool {
-	p, ok := ParseStat(r.Stat)
+	p, ok := metric.ParseStat(r.Stat)
 	if !r.IgnoreFewSamples || !ok || p == 0 || p == 1 {
 		return false
 	}

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"understudy/metric"
@@ -129,6 +127,10 @@ func longest(period time.Duration) time.Duration {
 	return 24 * time.Hour
 }
 
+// longestPeriod is CloudWatch's. Its shortest is 10 s; 1 and 5 s are ours: what is collected each second may be looked at
+// each second.
+const longestPeriod = 7 * 24 * time.Hour
+
 // mostPeriods bounds what an evaluation costs: a day of AWS's shortest periods, 10 s. Only ours, of 1 and 5 s, could be
 // more.
 const mostPeriods = 8640
@@ -143,7 +145,7 @@ func invalid(format string, args ...any) error { return Invalid(fmt.Sprintf(form
 // Validate reports the first thing that makes the rule none, in the words of PutMetricAlarm: an Invalid.
 func (r Rule) Validate() error {
 	switch {
-	case !validPeriod(r.Period):
+	case !metric.ValidPeriod(r.Period) || r.Period > longestPeriod:
 		return invalid("Period must be 1, 5, 10, 20, 30 or a multiple of 60 seconds, not %v", r.Period.Seconds())
 	case r.Periods < 1:
 		return invalid("EvaluationPeriods must be at least 1")
@@ -165,7 +167,7 @@ func (r Rule) Validate() error {
 
 func (r Rule) validMetric() error {
 	if len(r.Queries) == 0 {
-		if _, ok := ParseStat(r.Stat); !ok {
+		if _, ok := metric.ParseStat(r.Stat); !ok {
 			return invalid("Statistic %q is none of SampleCount, Average, Sum, Minimum, Maximum and pNN.NN", r.Stat)
 		}
 		return nil
@@ -177,7 +179,7 @@ func (r Rule) validMetric() error {
 		}
 		if q.Expression == "" {
 			metrics++
-			if _, ok := ParseStat(q.Stat); !ok {
+			if _, ok := metric.ParseStat(q.Stat); !ok {
 				return invalid("Statistic %q of query %s is none of SampleCount, Average, Sum, Minimum, Maximum and pNN.NN", q.Stat, q.ID)
 			}
 			if q.Period != r.Period {
@@ -194,33 +196,10 @@ func (r Rule) validMetric() error {
 	return nil
 }
 
-// validPeriod adds 1 and 5 s to CloudWatch's periods: what is collected each second may be looked at each second.
-func validPeriod(d time.Duration) bool {
-	switch d {
-	case time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second:
-		return true
-	}
-	return d > 0 && d%time.Minute == 0 && d <= 7*24*time.Hour
-}
-
 // across is the end of AWS's sentence about what is longest.
 func across(period time.Duration) string {
 	if period >= time.Hour {
 		return "a week (EvaluationPeriods * Period must be <= 604800) for alarms using period >= 3600"
 	}
 	return "a day (EvaluationPeriods * Period must be <= 86400) for alarms using period < 3600"
-}
-
-// ParseStat reads a statistic; p is a percentile's fraction, 0 for the five plain ones.
-func ParseStat(stat string) (p float64, ok bool) {
-	switch stat {
-	case "SampleCount", "Average", "Sum", "Minimum", "Maximum":
-		return 0, true
-	}
-	digits, found := strings.CutPrefix(stat, "p")
-	v, err := strconv.ParseFloat(digits, 64)
-	if !found || err != nil || v < 0 || v > 100 || len(digits) > 13 || strings.ContainsAny(digits, "eExX+-_nN") {
-		return 0, false
-	}
-	return v / 100, true
 }

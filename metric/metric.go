@@ -5,7 +5,9 @@ package metric
 import (
 	"cmp"
 	"context"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -84,6 +86,32 @@ type Query struct {
 	Period time.Duration // 1, 5, 10, 20, 30 s, or a multiple of 60 s
 	Start  time.Time     // the first period begins here: aligned by the caller
 	End    time.Time     // periods that begin before End
+}
+
+// statPattern is that of CloudWatch's percentiles that are served.
+var statPattern = regexp.MustCompile(`^p(\d{1,3}(?:\.\d{1,10})?)$`)
+
+// ParseStat reads a Query's Stat; fraction is a percentile's, 0.99 for p99, and 0 for the five plain statistics.
+func ParseStat(stat string) (fraction float64, ok bool) {
+	switch stat {
+	case "SampleCount", "Sum", "Average", "Minimum", "Maximum":
+		return 0, true
+	}
+	m := statPattern.FindStringSubmatch(stat)
+	if m == nil {
+		return 0, false
+	}
+	p, err := strconv.ParseFloat(m[1], 64)
+	return p / 100, err == nil && p <= 100
+}
+
+// ValidPeriod reports whether d is a Query's Period: 1 and 5 s are CloudWatch's for data of high resolution.
+func ValidPeriod(d time.Duration) bool {
+	switch d {
+	case time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second:
+		return true
+	}
+	return d > 0 && d%time.Minute == 0
 }
 
 // Point is one period of an answer. Periods without data have no point.

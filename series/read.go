@@ -103,7 +103,7 @@ func (s *Series) Points(ctx context.Context, q metric.Query) ([]metric.Point, er
 	if err != nil {
 		return nil, fmt.Errorf("%w: %q is no statistic", ErrQuery, q.Stat)
 	}
-	if !periodic(q.Period) || !q.End.After(q.Start) {
+	if !metric.ValidPeriod(q.Period) || !q.End.After(q.Start) {
 		return nil, fmt.Errorf("%w: a period of %v from %v to %v", ErrQuery, q.Period, q.Start, q.End)
 	}
 	tallies, err := s.tally(ctx, q)
@@ -118,10 +118,6 @@ func (s *Series) Points(ctx context.Context, q metric.Query) ([]metric.Point, er
 	}
 	slices.SortFunc(points, func(a, b metric.Point) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Unit, b.Unit)) })
 	return points, nil
-}
-
-func periodic(p time.Duration) bool {
-	return p > 0 && (p%time.Minute == 0 || slices.Contains([]time.Duration{1, 5, 10, 20, 30}, p/time.Second) && p%time.Second == 0)
 }
 
 // period is the number of a period of a query, and the unit.

@@ -3,9 +3,7 @@ package series
 import (
 	"cmp"
 	"math"
-	"regexp"
 	"slices"
-	"strconv"
 
 	"github.com/prometheus/prometheus/model/histogram"
 
@@ -120,10 +118,12 @@ func spans(counts map[int32]float64) (runs []histogram.Span, all []float64) {
 	return runs, all
 }
 
-var percentile = regexp.MustCompile(`^p(\d{1,3}(?:\.\d{1,10})?)$`)
-
 // statistic reads a Query's Stat.
 func statistic(name string) (func(*tally) (float64, bool), error) {
+	p, ok := metric.ParseStat(name)
+	if !ok {
+		return nil, ErrQuery
+	}
 	switch name {
 	case "SampleCount":
 		return func(t *tally) (float64, bool) { return t.Count, true }, nil
@@ -136,18 +136,10 @@ func statistic(name string) (func(*tally) (float64, bool), error) {
 	case "Maximum":
 		return func(t *tally) (float64, bool) { return t.Max, true }, nil
 	}
-	m := percentile.FindStringSubmatch(name)
-	if m == nil {
-		return nil, ErrQuery
-	}
-	p, err := strconv.ParseFloat(m[1], 64)
-	if err != nil || p > 100 {
-		return nil, ErrQuery
-	}
 	return func(t *tally) (float64, bool) { return t.percentile(p) }, nil
 }
 
-// percentile is the least value that p percent of the samples do not exceed.
+// percentile is the least value that the fraction p of the samples do not exceed.
 func (t *tally) percentile(p float64) (float64, bool) {
 	if t.blind || len(t.values) == 0 {
 		return 0, false
@@ -157,7 +149,7 @@ func (t *tally) percentile(p float64) (float64, bool) {
 	for _, w := range t.values {
 		total += w.n
 	}
-	rank, seen := p/100*total, 0.0
+	rank, seen := p*total, 0.0
 	for _, w := range t.values {
 		// Counts add up with an error of rounding.
 		if seen += w.n; seen >= rank*(1-1e-12) {

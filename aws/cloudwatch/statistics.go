@@ -108,14 +108,11 @@ func put(d *types.Datapoint, stat types.Statistic, v float64) {
 
 // length is a period that CloudWatch knows, of so many seconds.
 func length(seconds int32) (time.Duration, error) {
-	switch seconds {
-	case 1, 5, 10, 20, 30:
-	default:
-		if seconds <= 0 || seconds%60 != 0 {
-			return 0, badValue("The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60.")
-		}
+	d := time.Duration(seconds) * time.Second
+	if !metric.ValidPeriod(d) {
+		return 0, badValue("The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60.")
 	}
-	return time.Duration(seconds) * time.Second, nil
+	return d, nil
 }
 
 // align rounds a start down as CloudWatch does: the older it is, the coarser are the data that are kept.
