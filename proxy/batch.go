@@ -78,10 +78,8 @@ func (l *loop) putAlone(b *backend, r *request) {
 }
 
 func (l *loop) beginBatch(b *backend) {
-	l.batches++
-	b.batch = &batch{number: l.batches}
 	b.raw(multiFrame)
-	b.raw(resp.AppendCommand(l.line[:0], "PUBLISH", l.channel, b.mark(l.batches)))
+	b.batch = &batch{number: l.publishNumber(b)}
 	l.batching = append(l.batching, b)
 	l.touch(&b.conn)
 }
@@ -91,10 +89,13 @@ var (
 	execFrame  = resp.AppendCommand(nil, "EXEC")
 )
 
-// mark is what a batch publishes: which connection, because only the batches of one connection are
-// executed in the order of their numbers.
-func (b *backend) mark(number uint64) string {
-	return strconv.FormatUint(b.id, 10) + " " + strconv.FormatUint(number, 10)
+// publishNumber has the server publish the next number, and of which connection it is, because only the numbers of
+// one connection come in their order.
+func (l *loop) publishNumber(b *backend) uint64 {
+	l.batches++
+	mark := strconv.FormatUint(b.id, 10) + " " + strconv.FormatUint(l.batches, 10)
+	b.raw(resp.AppendCommand(l.line[:0], "PUBLISH", l.channel, mark))
+	return l.batches
 }
 
 // endBatch closes the batch that the connection may have open.

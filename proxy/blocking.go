@@ -32,9 +32,7 @@ func (l *loop) follow(b *backend, r *request) {
 	if !r.block || b.markless || !l.wantsMark(r) {
 		return
 	}
-	l.batches++
-	r.conn, r.batch = b.id, l.batches
-	b.raw(resp.AppendCommand(l.line[:0], "PUBLISH", l.channel, b.mark(r.batch)))
+	r.conn, r.batch = b.id, l.publishNumber(b)
 	b.inflight.push(b.marker)
 }
 

@@ -23,19 +23,10 @@ type popResult struct {
 
 func startBlocked(t *testing.T, user string) *blocked {
 	t.Helper()
-	a, cut := remote(t, "g-001")
-	b := startNode(t, "g-002")
-	b.status.Socket = ""
+	g, a, b, cut := remotePair(t)
 	for _, n := range []*node{a, b} {
 		must(t, n.client.Do(ctx, "ACL", "SETUSER", "mute", "on", "nopass", "~*", "+@all").Err())
 	}
-	a.promote(t)
-	b.replicaOf(t, a)
-	g := startProxy(t, nil)
-	g.say(b.status)
-	g.leadSync(a, 1, "g-002")
-	g.say(b.status)
-	g.awaitWitness(b)
 	x := &blocked{g: g, a: a, b: b, cut: cut, popped: make(chan popResult, 1)}
 	c := goredis.NewClient(&goredis.Options{Addr: g.proxy.Addrs().Primary, Username: user, Password: user, MaxRetries: -1})
 	t.Cleanup(func() { _ = c.Close() })

@@ -102,18 +102,24 @@ func remote(t *testing.T, id cluster.NodeID) (*node, *cable) {
 	return n, c
 }
 
-// A primary behind a cut answers nothing and closes nothing. The new one is used at once.
-func TestNewPrimaryIsUsedWhileTheOldOneHangs(t *testing.T) {
-	a, cut := remote(t, "g-001")
-	b := startNode(t, "g-002")
+// remotePair is like pair, with a primary that can be cut off from the proxy, and not from its replica.
+func remotePair(t *testing.T) (g *group, a, b *node, cut *cable) {
+	a, cut = remote(t, "g-001")
+	b = startNode(t, "g-002")
 	b.status.Socket = ""
 	a.promote(t)
 	b.replicaOf(t, a)
-	g := startProxy(t, nil)
+	g = startProxy(t, nil)
 	g.say(b.status)
 	g.leadSync(a, 1, "g-002")
 	g.say(b.status)
 	g.awaitWitness(b)
+	return g, a, b, cut
+}
+
+// A primary behind a cut answers nothing and closes nothing. The new one is used at once.
+func TestNewPrimaryIsUsedWhileTheOldOneHangs(t *testing.T) {
+	g, a, b, cut := remotePair(t)
 	load := startIncrements(t, g.proxy.Addrs().Primary, 16)
 	load.flow(1000)
 
