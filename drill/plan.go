@@ -178,12 +178,7 @@ func (r *run) facts(ctx context.Context) (facts, error) {
 
 // again asks the nodes with another login than before.
 func (r *run) again(ctx context.Context) (cluster.Status, error) {
-	r.servers.mu.Lock()
-	for addr, c := range r.servers.clients {
-		_ = c.Close()
-		delete(r.servers.clients, addr)
-	}
-	r.servers.mu.Unlock()
+	r.servers.hangUp()
 	return r.api.status(ctx)
 }
 

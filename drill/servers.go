@@ -72,11 +72,17 @@ func newServers(group string, dir directory, every time.Duration, login func(str
 func (s *servers) close() {
 	s.end()
 	s.running.Wait()
+	s.hangUp()
+}
+
+// hangUp closes the connections to the nodes; the next question makes new ones.
+func (s *servers) hangUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.clients {
 		_ = c.Close()
 	}
+	clear(s.clients)
 }
 
 func (s *servers) events(ctx context.Context, fn func(cluster.Event)) error {
