@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"understudy/cluster"
+	rediserver "understudy/redis"
 )
 
 // size is what changes of primary and the way back cost with a data set of some size. Times are in ms
@@ -164,13 +165,7 @@ func infoOf(ctx context.Context, addr, section string) (map[string]string, error
 	if err != nil {
 		return nil, fmt.Errorf("INFO %s of %s: %w", section, addr, err)
 	}
-	fields := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
-	return fields, nil
+	return rediserver.InfoFields(text), nil
 }
 
 // saves times a BGSAVE on a replica.

@@ -11,6 +11,7 @@ import (
 
 	"understudy/cluster"
 	"understudy/history"
+	rediserver "understudy/redis"
 )
 
 const (
@@ -126,7 +127,7 @@ func offset(ctx context.Context, c *redis.Client, field string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseInt(infoField(info, field), 10, 64)
+	return strconv.ParseInt(rediserver.InfoFields(info)[field], 10, 64)
 }
 
 // catchUp waits until a server has executed its log up to target.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"understudy/cluster"
+	rediserver "understudy/redis"
 )
 
 // Fault is one thing that can go wrong.
@@ -185,17 +186,7 @@ func processID(ctx context.Context, addr string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.Atoi(infoField(info, "process_id"))
-}
-
-// infoField returns one field of an INFO answer, "" when it is not there.
-func infoField(info, field string) string {
-	for line := range strings.Lines(info) {
-		if v, ok := strings.CutPrefix(line, field+":"); ok {
-			return strings.TrimSpace(v)
-		}
-	}
-	return ""
+	return strconv.Atoi(rediserver.InfoFields(info)["process_id"])
 }
 
 // local reports whether the address can be listened on by this machine.

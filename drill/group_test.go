@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"understudy/cluster"
+	rediserver "understudy/redis"
 )
 
 // fakeGroup is real redis-servers behind a fake instance: a status page, and one endpoint that cuts
@@ -109,7 +110,7 @@ func (g *fakeGroup) awaitSync(s *server) {
 	defer c.Close()
 	await(g.t, "the replica's link is up", func() bool {
 		info, err := c.Info(context.Background(), "replication").Result()
-		return err == nil && infoField(info, "master_link_status") == "up"
+		return err == nil && rediserver.InfoFields(info)["master_link_status"] == "up"
 	})
 }
 

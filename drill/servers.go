@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"understudy/cluster"
+	rediserver "understudy/redis"
 )
 
 // roster is which nodes a group has, by somebody's word.
@@ -189,21 +190,22 @@ func (s *servers) ask(ctx context.Context, n *cluster.StatusNode) nodeAnswer {
 	}
 	if local(n.Addr) { // else nobody may signal it anyway
 		if info, err := c.Info(ctx, "server").Result(); err == nil {
-			n.PID, _ = strconv.Atoi(infoField(info, "process_id"))
+			n.PID, _ = strconv.Atoi(rediserver.InfoFields(info)["process_id"])
 		}
 	}
+	fields := rediserver.InfoFields(info)
 	number := func(field string) int64 {
-		v, _ := strconv.ParseInt(infoField(info, field), 10, 64)
+		v, _ := strconv.ParseInt(fields[field], 10, 64)
 		return v
 	}
 	n.State, n.Offset = cluster.StateReady, number("master_repl_offset")
-	if infoField(info, "role") == "master" {
+	if fields["role"] == "master" {
 		n.Role = cluster.RolePrimary
 		return nodeAnswer{primary: true, replicas: int(number("connected_slaves")), offset: n.Offset}
 	}
 	n.Role, n.Offset = cluster.RoleReplica, number("slave_repl_offset")
 	n.LagMs = float64(number("master_last_io_seconds_ago")) * 1000
-	if infoField(info, "master_link_status") != "up" {
+	if fields["master_link_status"] != "up" {
 		n.State, n.Reason = cluster.StateSyncing, "its link to the primary is down"
 	}
 	return nodeAnswer{offset: n.Offset}

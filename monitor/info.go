@@ -10,6 +10,8 @@ import (
 	"time"
 
 	redis "github.com/gomodule/redigo/redis"
+
+	rediserver "understudy/redis"
 )
 
 // answer is what a node said of itself: the fields of INFO, and its commands' calls and time.
@@ -25,11 +27,7 @@ type calls struct{ calls, usec float64 }
 // parse reads an answer to INFO. Lines that are not understood are left out.
 func parse(text string, at time.Time) *answer {
 	a := &answer{at: at, fields: map[string]string{}, commands: map[string]calls{}}
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), ":")
-		if !ok || strings.HasPrefix(name, "#") {
-			continue
-		}
+	for name, value := range rediserver.InfoFields(text) {
 		command, stats := strings.CutPrefix(name, "cmdstat_")
 		if !stats {
 			a.fields[name] = value
