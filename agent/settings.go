@@ -200,7 +200,7 @@ func (s *settings) give(ctx context.Context, to server, leads bool) error {
 		}
 		// What one version of redis-server does not know, another may: the rest is done all the same.
 		if err := c.Apply(ctx, s.newest.Settings, gone); err != nil {
-			if errors.Is(err, redis.ErrLoading) || errors.Is(err, redis.ErrBusy) || ctx.Err() != nil {
+			if !errors.Is(err, redis.ErrNotAll) {
 				return err
 			}
 			defer s.say(ctx, err)

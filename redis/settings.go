@@ -86,13 +86,24 @@ func (c *Control) Settings(ctx context.Context) (Settings, error) {
 	return s, nil
 }
 
-// Apply gives the server these users and parameters, and takes the users in gone away. What the server does not
-// take is in the error; all the rest is done.
+// ErrNotAll: the server has refused some of what it was given, and has the rest.
+var ErrNotAll = errors.New("redis-server has not taken all of it")
+
+// Apply gives the server these users and parameters, and takes the users in gone away. Errors: ErrNotAll, with what was
+// refused; after any other it is open how much was done.
 func (c *Control) Apply(ctx context.Context, s Settings, gone []string) error {
-	var failed error
+	var refused, broken error
 	do := func(what string, command string, args ...any) {
-		if _, err := c.do(ctx, command, args...); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", what, err))
+		if broken != nil {
+			return
+		}
+		_, err := c.do(ctx, command, args...)
+		switch _, said := errors.AsType[redis.Error](err); {
+		case err == nil:
+		case said:
+			refused = errors.Join(refused, fmt.Errorf("%s: %w", what, err))
+		default:
+			broken = fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	for _, name := range gone {
@@ -115,5 +126,8 @@ func (c *Control) Apply(ctx context.Context, s Settings, gone []string) error {
 			do(name, "CONFIG", "SET", name, s.Config[name])
 		}
 	}
-	return failed
+	if broken == nil && refused != nil {
+		return fmt.Errorf("%w: %w", ErrNotAll, refused)
+	}
+	return broken
 }
