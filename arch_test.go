@@ -19,7 +19,7 @@ import (
 // import one another. A package that is not listed here has no place in the house yet.
 var floors = map[string]int{
 	"cluster": 0, "resp": 0, "command": 0, "metric": 0, "atomicfile": 0,
-	"failover": 1, "alarm": 1, "metricmath": 1, "history": 1, "cluster/clustertest": 1, "placement": 1, "aws/jmespath": 1,
+	"failover": 1, "alarm": 1, "shelf": 1, "metricmath": 1, "history": 1, "placement": 1, "aws/jmespath": 1,
 	"etcd": 2, "redis": 2, "failover/sim": 2, "rpc": 2, "certs": 2, "aws/wire": 2, "aws/remote": 2, "backup": 2, "series": 2, "notify": 2,
 	"agent": 3, "host": 3, "proxy": 3, "upstream": 3, "drill": 3, "dashboard": 3, "monitor": 3, "shopify": 3,
 	"doctor": 3, "aws": 3, "aws/elasticache": 3, "aws/cloudwatch": 3, "aws/sns": 3, "aws/sts": 3, "aws/cli": 3,

@@ -116,9 +116,9 @@ func atRest(t *testing.T, s *Service) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := s.until(ctx, func() bool {
-		return !slices.ContainsFunc(s.groups.all(), func(r record) bool { return r.Task != nil || len(r.Recovering) > 0 })
+		return !slices.ContainsFunc(s.groups.All(), func(r record) bool { return r.Task != nil || len(r.Recovering) > 0 })
 	}); err != nil {
-		t.Errorf("it is not at rest: %+v", s.groups.all())
+		t.Errorf("it is not at rest: %+v", s.groups.All())
 	}
 	synctest.Wait()
 }
@@ -127,9 +127,9 @@ func atRest(t *testing.T, s *Service) {
 func (w *world) half(s *Service) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r, known := s.groups.get("shop")
+	r, known := s.groups.Get("shop")
 	g := w.groups["shop"]
-	tokens, kept := s.tokens.get("shop")
+	tokens, kept := s.tokens.Get("shop")
 	switch {
 	case known != (g != nil):
 		return fmt.Sprintf("there is a record: %v; a group: %v", known, g != nil)

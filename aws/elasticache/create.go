@@ -19,6 +19,7 @@ import (
 
 	"understudy/aws/wire"
 	"understudy/cluster"
+	"understudy/shelf"
 )
 
 // ErrAddress: an address that a group should have is taken.
@@ -54,7 +55,7 @@ func (s *Service) createReplicationGroup(ctx context.Context, in *elasticache.Cr
 			return nil, err
 		}
 	}
-	if err := s.groups.add(ctx, r.ID, r); errors.Is(err, errThere) {
+	if err := s.groups.Add(ctx, r.ID, r); errors.Is(err, shelf.ErrThere) {
 		return nil, groupExists(r.ID)
 	} else if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (s *Service) createReplicationGroup(ctx context.Context, in *elasticache.Cr
 func (s *Service) make(group string) (end func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, there := s.groups.get(group); there || s.making[group] {
+	if _, there := s.groups.Get(group); there || s.making[group] {
 		return nil, false
 	}
 	s.making[group] = true
@@ -89,7 +90,7 @@ func (s *Service) planned(ctx context.Context, in *elasticache.CreateReplication
 	if err := checkName("ReplicationGroupIdentifier", id, 40); err != nil {
 		return r, "", err
 	}
-	if _, ok := s.groups.get(id); ok {
+	if _, ok := s.groups.Get(id); ok {
 		return r, "", groupExists(id)
 	}
 	if err := s.checkCreate(ctx, in); err != nil {
@@ -429,7 +430,7 @@ func (s *Service) deleteReplicationGroup(ctx context.Context, in *elasticache.De
 		}
 	}
 	if id == s.opts.Home {
-		if _, ok := s.groups.get(id); ok {
+		if _, ok := s.groups.Get(id); ok {
 			return nil, &types.InvalidReplicationGroupStateFault{Message: aws.String("Replication group " + id + " is the one that this understudy up runs: it goes with its data directory.")}
 		}
 	}
@@ -446,7 +447,7 @@ func (s *Service) deleteReplicationGroup(ctx context.Context, in *elasticache.De
 		}
 		return nil
 	})
-	if errors.Is(err, errNone) {
+	if errors.Is(err, shelf.ErrNone) {
 		return nil, noGroup(id)
 	}
 	if err != nil {
@@ -466,7 +467,7 @@ func (s *Service) remove(ctx context.Context, r record) error {
 	if err := s.opts.Groups.Remove(ctx, r.ID); err != nil {
 		return err
 	}
-	if err := s.tokens.remove(ctx, r.ID); err != nil {
+	if err := s.tokens.Remove(ctx, r.ID); err != nil {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.Members)) {
@@ -474,7 +475,7 @@ func (s *Service) remove(ctx context.Context, r record) error {
 	}
 	s.tell(ctx, event{Group: r.ID, Message: "Replication group " + r.ID + " deleted"})
 	s.unfollow(r.ID)
-	if err := s.groups.remove(ctx, r.ID); err != nil {
+	if err := s.groups.Remove(ctx, r.ID); err != nil {
 		return err
 	}
 	s.told()

@@ -16,12 +16,12 @@ import (
 
 // find is the record of a group; names are the same in capitals.
 func (s *Service) find(id string) (record, error) {
-	r, ok := s.groups.get(strings.ToLower(id))
+	r, ok := s.groups.Get(strings.ToLower(id))
 	if _, runs := s.opts.Groups.Find(strings.ToLower(id)); !ok && runs { // made elsewhere, a moment ago
 		if err := s.adopt(context.Background()); err != nil {
 			return r, err
 		}
-		r, ok = s.groups.get(strings.ToLower(id))
+		r, ok = s.groups.Get(strings.ToLower(id))
 	}
 	if !ok {
 		return r, noGroup(id)
@@ -32,7 +32,7 @@ func (s *Service) find(id string) (record, error) {
 // member is the record of the group that a cluster, one node of it, belongs to.
 func (s *Service) member(id string) (record, cluster.NodeID, error) {
 	node := cluster.NodeID(strings.ToLower(id))
-	r, ok := s.groups.get(cluster.GroupOf(node))
+	r, ok := s.groups.Get(cluster.GroupOf(node))
 	if _, there := r.Members[node]; !ok || !there {
 		return r, node, noCluster(id)
 	}
@@ -59,7 +59,7 @@ func (s *Service) describeReplicationGroups(ctx context.Context, in *elasticache
 	if err := s.adopt(ctx); err != nil {
 		return nil, err
 	}
-	all := s.groups.all()
+	all := s.groups.All()
 	if in.ReplicationGroupId != nil {
 		r, err := s.find(*in.ReplicationGroupId)
 		if err != nil {
@@ -225,7 +225,7 @@ func (s *Service) describeCacheClusters(ctx context.Context, in *elasticache.Des
 		all = []one{{r, id}}
 	case aws.ToBool(in.ShowCacheClustersNotInReplicationGroups): // there are none
 	default:
-		for _, r := range s.groups.all() {
+		for _, r := range s.groups.All() {
 			for _, id := range r.names() {
 				all = append(all, one{r, id})
 			}

@@ -11,6 +11,7 @@ import (
 
 	"understudy/aws/wire"
 	"understudy/cluster"
+	"understudy/shelf"
 )
 
 // Options say over what. Groups, Store, Zones and Engine are needed.
@@ -47,15 +48,18 @@ type Engine struct {
 	Version string // "7.0.15"
 }
 
+// prefix is where all records of this package are kept.
+const prefix = "/understudy/aws/elasticache/"
+
 // Service is ElastiCache.
 type Service struct {
 	opts Options
 	log  *slog.Logger
 
-	groups     *shelf[record]
-	tokens     *shelf[tokens]
-	parameters *shelf[parameterGroup]
-	subnets    *shelf[subnetGroup]
+	groups     *shelf.Shelf[record]
+	tokens     *shelf.Shelf[tokens]
+	parameters *shelf.Shelf[parameterGroup]
+	subnets    *shelf.Shelf[subnetGroup]
 	events     *events
 
 	mu      sync.Mutex
@@ -89,11 +93,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	s := &Service{
 		opts: o, log: o.Logger.With("component", "elasticache"),
-		groups: newShelf[record](o.Store, "groups"), tokens: newShelf[tokens](o.Store, "tokens"),
-		parameters: newShelf[parameterGroup](o.Store, "parameters"), subnets: newShelf[subnetGroup](o.Store, "subnets"),
+		groups: shelf.New[record](o.Store, prefix+"groups/"), tokens: shelf.New[tokens](o.Store, prefix+"tokens/"),
+		parameters: shelf.New[parameterGroup](o.Store, prefix+"parameters/"), subnets: shelf.New[subnetGroup](o.Store, prefix+"subnets/"),
 		events: newEvents(o.Store, o.Now), making: map[string]bool{}, running: map[string]bool{}, watched: map[string]context.CancelFunc{}, news: make(chan struct{}),
 	}
-	for _, load := range []func(context.Context) error{s.groups.load, s.tokens.load, s.parameters.load, s.subnets.load, s.events.load} {
+	for _, load := range []func(context.Context) error{s.groups.Load, s.tokens.Load, s.parameters.Load, s.subnets.Load, s.events.load} {
 		if err := load(ctx); err != nil {
 			return nil, fmt.Errorf("elasticache: %w", err)
 		}
@@ -170,7 +174,7 @@ func (s *Service) sweep(ctx context.Context) {
 	s.events.prune(ctx)
 	s.forgetTokens(ctx)
 	s.takeDaily()
-	for _, r := range s.groups.all() {
+	for _, r := range s.groups.All() {
 		s.follow(r.ID)
 		if r.Task != nil {
 			s.carryOut(r.ID)
@@ -182,8 +186,8 @@ func (s *Service) sweep(ctx context.Context) {
 
 // Door is who gets in at a group's endpoints: whoever opens them at a start asks here.
 func (s *Service) Door(group string) Door {
-	r, _ := s.groups.get(group)
-	t, _ := s.tokens.get(group)
+	r, _ := s.groups.Get(group)
+	t, _ := s.tokens.Get(group)
 	return Door{TLS: r.TLS, Tokens: t.Tokens, Optional: t.Optional}
 }
 
@@ -195,12 +199,12 @@ type tokens struct {
 
 // forgetTokens takes away the tokens of groups that a crash kept from being: they are written first.
 func (s *Service) forgetTokens(ctx context.Context) {
-	for _, name := range s.tokens.names() {
+	for _, name := range s.tokens.Names() {
 		s.mu.Lock()
 		making := s.making[name]
 		s.mu.Unlock()
-		if _, ok := s.groups.get(name); !ok && !making {
-			if err := s.tokens.remove(ctx, name); err != nil {
+		if _, ok := s.groups.Get(name); !ok && !making {
+			if err := s.tokens.Remove(ctx, name); err != nil {
 				s.log.Warn("a token that nobody needs is kept: it is tried again", "group", name, "error", err)
 			}
 		}
@@ -234,7 +238,7 @@ func (s *Service) until(ctx context.Context, ok func() bool) error {
 
 // change is shelf.change of a group, and tells those who wait.
 func (s *Service) change(ctx context.Context, group string, f func(*record) error) (record, error) {
-	r, err := s.groups.change(ctx, group, f)
+	r, err := s.groups.Change(ctx, group, f)
 	if err == nil {
 		s.told()
 	}

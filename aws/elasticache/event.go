@@ -14,6 +14,7 @@ import (
 
 	"understudy/aws/wire"
 	"understudy/cluster"
+	"understudy/shelf"
 )
 
 // event is a line of DescribeEvents.
@@ -39,7 +40,7 @@ const (
 
 // events are kept in the store, a key each.
 type events struct {
-	*shelf[event]
+	*shelf.Shelf[event]
 	now func() time.Time
 
 	mu     sync.Mutex
@@ -48,12 +49,12 @@ type events struct {
 }
 
 func newEvents(store cluster.Store, now func() time.Time) *events {
-	return &events{shelf: newShelf[event](store, "events"), now: now}
+	return &events{Shelf: shelf.New[event](store, prefix+"events/"), now: now}
 }
 
 func (e *events) load(ctx context.Context) error {
-	err := e.shelf.load(ctx)
-	e.sorted = e.all()
+	err := e.Load(ctx)
+	e.sorted = e.All()
 	if n := len(e.sorted); n > 0 {
 		_, _ = fmt.Sscanf(e.sorted[n-1].Key, "%d", &e.last)
 	}
@@ -67,7 +68,7 @@ func (e *events) append(ctx context.Context, v event) error {
 	v.Key = fmt.Sprintf("%020d", e.last)
 	e.sorted = append(e.sorted, v)
 	e.mu.Unlock()
-	return e.add(ctx, v.Key, v)
+	return e.Add(ctx, v.Key, v)
 }
 
 // prune forgets what is old.
@@ -81,7 +82,7 @@ func (e *events) prune(ctx context.Context) {
 	e.sorted = slices.Clone(e.sorted[old:])
 	e.mu.Unlock()
 	for _, v := range gone {
-		if e.remove(ctx, v.Key) != nil {
+		if e.Remove(ctx, v.Key) != nil {
 			return // what is left goes with the next start
 		}
 	}
@@ -105,7 +106,7 @@ func (s *Service) tell(ctx context.Context, v event) {
 	if err := s.events.append(ctx, v); err != nil {
 		s.log.Error("an event is not in the store: a restart will not know of it", "error", err)
 	}
-	if r, ok := s.groups.get(group); ok && v.Notice != "" && r.Topic != "" && r.TopicStatus == topicActive {
+	if r, ok := s.groups.Get(group); ok && v.Notice != "" && r.Topic != "" && r.TopicStatus == topicActive {
 		s.opts.Notify(Notice{Topic: r.Topic, Event: "ElastiCache:" + v.Notice, Subject: v.Source})
 	}
 }

@@ -66,7 +66,7 @@ func (s *Service) mayTest() error {
 		return nil
 	}
 	count, now := 0, s.now()
-	for _, r := range s.groups.all() {
+	for _, r := range s.groups.All() {
 		for _, t := range r.Tests {
 			if now.Sub(t) <= testDay {
 				count++
@@ -110,7 +110,7 @@ func (s *Service) test(ctx context.Context, r record, g Group) error {
 		return given{errors.New("this process was started anew before the primary was killed")}
 	}
 	if err := s.until(bound, func() bool {
-		r, _ := s.groups.get(r.ID)
+		r, _ := s.groups.Get(r.ID)
 		return r.Told > asked && len(r.Recovering) == 0
 	}); err != nil {
 		return fmt.Errorf("its events are not told yet: %w", err)
@@ -153,7 +153,7 @@ const lookEvery = 5 * time.Second
 func (s *Service) watch(ctx context.Context, group string) {
 	for ctx.Err() == nil {
 		g, ok := s.opts.Groups.Find(group)
-		r, known := s.groups.get(group)
+		r, known := s.groups.Get(group)
 		if !ok || !known {
 			select {
 			case <-time.After(again):

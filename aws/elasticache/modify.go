@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticache/types"
 
 	"understudy/cluster"
+	"understudy/shelf"
 )
 
 const (
@@ -290,7 +291,7 @@ func checkTokens(token *string, how types.AuthTokenUpdateStrategyType, r record)
 // nextTokens are those that are good after a change. ROTATE adds one to what was good before, no token included;
 // SET leaves the new one alone.
 func (s *Service) nextTokens(r record, token *string, how types.AuthTokenUpdateStrategyType) *tokens {
-	now, _ := s.tokens.get(r.ID)
+	now, _ := s.tokens.Get(r.ID)
 	switch how {
 	case types.AuthTokenUpdateStrategyTypeDelete:
 		return &tokens{}
@@ -306,9 +307,9 @@ func (s *Service) nextTokens(r record, token *string, how types.AuthTokenUpdateS
 }
 
 func (s *Service) putTokens(ctx context.Context, group string, t tokens) error {
-	_, err := s.tokens.change(ctx, group, func(to *tokens) error { *to = t; return nil })
-	if errors.Is(err, errNone) {
-		err = s.tokens.add(ctx, group, t)
+	_, err := s.tokens.Change(ctx, group, func(to *tokens) error { *to = t; return nil })
+	if errors.Is(err, shelf.ErrNone) {
+		err = s.tokens.Add(ctx, group, t)
 	}
 	return err
 }

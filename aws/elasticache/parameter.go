@@ -14,6 +14,7 @@ import (
 
 	"understudy/aws/wire"
 	"understudy/cluster"
+	"understudy/shelf"
 )
 
 // families are those of parameter groups; each has a default group.
@@ -146,7 +147,7 @@ func (s *Service) values(group string) map[string]string {
 	for name, p := range parameters {
 		all[name] = p.value
 	}
-	g, _ := s.parameters.get(group)
+	g, _ := s.parameters.Get(group)
 	maps.Copy(all, g.Values)
 	return all
 }
@@ -191,7 +192,7 @@ func (s *Service) group(name string) (parameterGroup, error) {
 	if family, ok := strings.CutPrefix(name, "default."); ok && slices.Contains(families, family) {
 		return parameterGroup{Name: name, Family: family, Description: "Default parameter group for " + family}, nil
 	}
-	g, ok := s.parameters.get(name)
+	g, ok := s.parameters.Get(name)
 	if !ok {
 		return g, &types.CacheParameterGroupNotFoundFault{Message: aws.String("CacheParameterGroup " + name + " not found.")}
 	}
@@ -223,7 +224,7 @@ func (s *Service) createCacheParameterGroup(ctx context.Context, in *elasticache
 		return nil, err
 	}
 	g := parameterGroup{Name: name, Family: *in.CacheParameterGroupFamily, Description: *in.Description, Tags: tags}
-	if err := s.parameters.add(ctx, name, g); errors.Is(err, errThere) {
+	if err := s.parameters.Add(ctx, name, g); errors.Is(err, shelf.ErrThere) {
 		return nil, &types.CacheParameterGroupAlreadyExistsFault{Message: aws.String("Parameter group " + name + " already exists")}
 	} else if err != nil {
 		return nil, err
@@ -239,7 +240,7 @@ func shownParameters(ctx context.Context, g parameterGroup) *types.CacheParamete
 }
 
 func (s *Service) describeCacheParameterGroups(ctx context.Context, in *elasticache.DescribeCacheParameterGroupsInput) (*elasticache.DescribeCacheParameterGroupsOutput, error) {
-	all := s.parameters.all()
+	all := s.parameters.All()
 	for _, f := range families {
 		g, _ := s.group("default." + f)
 		all = append(all, g)
@@ -368,7 +369,7 @@ func (s *Service) setParameters(ctx context.Context, name string, f func(*parame
 			return &types.InvalidCacheParameterGroupStateFault{Message: aws.String("Replication group " + r.ID + ", which uses parameter group " + g.Name + ", is " + r.State + ".")}
 		}
 	}
-	if _, err := s.parameters.change(ctx, g.Name, func(g *parameterGroup) error { f(g); return nil }); err != nil {
+	if _, err := s.parameters.Change(ctx, g.Name, func(g *parameterGroup) error { f(g); return nil }); err != nil {
 		return err
 	}
 	for _, r := range users {
@@ -380,7 +381,7 @@ func (s *Service) setParameters(ctx context.Context, name string, f func(*parame
 }
 
 func (s *Service) usersOf(parameters string) (users []record) {
-	for _, r := range s.groups.all() {
+	for _, r := range s.groups.All() {
 		if r.Parameters == parameters {
 			users = append(users, r)
 		}
@@ -398,5 +399,5 @@ func (s *Service) deleteCacheParameterGroup(ctx context.Context, in *elasticache
 	case len(s.usersOf(g.Name)) > 0:
 		return nil, &types.InvalidCacheParameterGroupStateFault{Message: aws.String("One or more cache clusters are still members of this parameter group " + g.Name + ", so the group cannot be deleted.")}
 	}
-	return &elasticache.DeleteCacheParameterGroupOutput{}, s.parameters.remove(ctx, g.Name)
+	return &elasticache.DeleteCacheParameterGroupOutput{}, s.parameters.Remove(ctx, g.Name)
 }

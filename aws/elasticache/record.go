@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"understudy/cluster"
+	"understudy/shelf"
 )
 
 // The states of a group, as AWS calls them.
@@ -79,14 +80,14 @@ func (r record) names() []cluster.NodeID { return slices.Sorted(maps.Keys(r.Memb
 // adopt makes records of groups that run without one: that of the flags, and those that were restored.
 func (s *Service) adopt(ctx context.Context) error {
 	for _, name := range s.opts.Groups.Names() {
-		if _, ok := s.groups.get(name); ok {
+		if _, ok := s.groups.Get(name); ok {
 			continue
 		}
 		g, ok := s.opts.Groups.Find(name)
 		if !ok {
 			continue
 		}
-		if err := s.groups.add(ctx, name, s.found(g)); err != nil && !errors.Is(err, errThere) {
+		if err := s.groups.Add(ctx, name, s.found(g)); err != nil && !errors.Is(err, shelf.ErrThere) {
 			return fmt.Errorf("take up group %s: %w", name, err)
 		}
 		s.told()

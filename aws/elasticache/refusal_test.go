@@ -89,7 +89,7 @@ func TestCreateRefusesWhatAWSRefuses(t *testing.T) {
 				t.Errorf("%s: %v, want %s", name, err, c.code)
 			}
 		}
-		if len(s.groups.all()) != 1 || len(s.tokens.names()) != 1 {
+		if len(s.groups.All()) != 1 || len(s.tokens.Names()) != 1 {
 			t.Error("a refused request has left something")
 		}
 	})
@@ -219,14 +219,14 @@ func TestAnotherTypeWaitsForTheWindow(t *testing.T) {
 			t.Fatal(err)
 		}
 		atRest(t, s)
-		r, _ := s.groups.get("shop")
+		r, _ := s.groups.Get("shop")
 		c := s.shownCluster(ctx, r, "shop-001", true)
 		if *c.CacheNodeType != defaultNodeType || aws.ToString(c.PendingModifiedValues.CacheNodeType) != "cache.m5.large" {
 			t.Errorf("%s, pending %v", *c.CacheNodeType, c.PendingModifiedValues)
 		}
 		time.Sleep(time.Hour + time.Minute)
 		atRest(t, s)
-		r, _ = s.groups.get("shop")
+		r, _ = s.groups.Get("shop")
 		if r.NodeType != "cache.m5.large" || w.groups["shop"].spec.Directives["maxmemory"] != fmt.Sprint(6854542746/100*75) {
 			t.Errorf("in the window: %+v", r)
 		}
@@ -241,7 +241,7 @@ func TestReplicasGoSuchThatTwoZonesStay(t *testing.T) {
 			t.Fatal(err)
 		}
 		atRest(t, s)
-		if r, _ := s.groups.get("shop"); fmt.Sprint(r.names()) != "[shop-001 shop-002]" {
+		if r, _ := s.groups.Get("shop"); fmt.Sprint(r.names()) != "[shop-001 shop-002]" {
 			t.Errorf("%v are left", r.names())
 		}
 	})

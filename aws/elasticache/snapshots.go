@@ -438,7 +438,7 @@ func (n snapshots) Final(ctx context.Context, group, snapshot string) error {
 	if _, runs := n.service.opts.Groups.Find(group); !runs {
 		return fmt.Errorf("group %s does not run yet, and snapshot %s is not there", group, name)
 	}
-	r, _ := n.service.groups.get(group)
+	r, _ := n.service.groups.Get(group)
 	w, err := n.Archive.Begin(backup.Request{ID: name, Group: group, Kind: backup.KindFinal, Attributes: n.service.attributesOf(r, "")}, n.Source)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func (s *Service) takeDaily() {
 	if s.opts.Backups == nil {
 		return
 	}
-	for _, r := range s.groups.all() {
+	for _, r := range s.groups.All() {
 		if s.dueDaily(r) {
 			id := fmt.Sprintf("automatic.%s-%s", r.ID, s.now().Format("2006-01-02-15-04"))
 			if _, err := s.take(backup.Request{ID: id, Group: r.ID, Kind: backup.KindAutomatic, Attributes: s.attributesOf(r, "")}); err != nil {
@@ -71,7 +71,7 @@ func (s *Service) pruneDaily() {
 	}
 	for _, b := range all {
 		keep := attributesIn(b).Retention
-		if r, ok := s.groups.get(b.Group); ok && r.Retention > 0 {
+		if r, ok := s.groups.Get(b.Group); ok && r.Retention > 0 {
 			keep = r.Retention
 		}
 		if b.Kind != backup.KindAutomatic || !b.Whole() || newest[b.Group] == b.ID || s.now().Sub(b.Created) < time.Duration(keep)*day {

@@ -121,7 +121,7 @@ func TestASnapshotIsCreatingUntilItIsWhole(t *testing.T) {
 	if err != nil || *out.Snapshot.SnapshotStatus != "creating" || out.Snapshot.NodeSnapshots != nil {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	r, _ := c.groups.get("main")
+	r, _ := c.groups.Get("main")
 	if got := c.state(r, c.live("main")); got != stateSnapshotting {
 		t.Errorf("the group is %s", got)
 	}

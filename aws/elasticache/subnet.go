@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticache/types"
 
 	"understudy/aws/wire"
+	"understudy/shelf"
 )
 
 // defaultSubnets is the subnet group that is always there.
@@ -30,7 +31,7 @@ func noSubnets(name string) error {
 
 func (s *Service) subnetGroup(name string) (subnetGroup, error) {
 	name = strings.ToLower(name)
-	if g, ok := s.subnets.get(name); ok {
+	if g, ok := s.subnets.Get(name); ok {
 		return g, nil
 	}
 	if name == defaultSubnets {
@@ -73,7 +74,7 @@ func (s *Service) createCacheSubnetGroup(ctx context.Context, in *elasticache.Cr
 		return nil, err
 	}
 	g := subnetGroup{Name: name, Description: *in.CacheSubnetGroupDescription, Subnets: in.SubnetIds, Tags: tags}
-	if err := s.subnets.add(ctx, name, g); errors.Is(err, errThere) || name == defaultSubnets {
+	if err := s.subnets.Add(ctx, name, g); errors.Is(err, shelf.ErrThere) || name == defaultSubnets {
 		return nil, &types.CacheSubnetGroupAlreadyExistsFault{Message: aws.String("Cache subnet group " + name + " already exists.")}
 	} else if err != nil {
 		return nil, err
@@ -94,7 +95,7 @@ func checkSubnetIDs(ids []string) error {
 }
 
 func (s *Service) describeCacheSubnetGroups(ctx context.Context, in *elasticache.DescribeCacheSubnetGroupsInput) (*elasticache.DescribeCacheSubnetGroupsOutput, error) {
-	all := s.subnets.all()
+	all := s.subnets.All()
 	if in.CacheSubnetGroupName != nil {
 		g, err := s.subnetGroup(*in.CacheSubnetGroupName)
 		if err != nil {
@@ -119,7 +120,7 @@ func (s *Service) modifyCacheSubnetGroup(ctx context.Context, in *elasticache.Mo
 			return nil, err
 		}
 	}
-	g, err := s.subnets.change(ctx, strings.ToLower(*in.CacheSubnetGroupName), func(g *subnetGroup) error {
+	g, err := s.subnets.Change(ctx, strings.ToLower(*in.CacheSubnetGroupName), func(g *subnetGroup) error {
 		if in.CacheSubnetGroupDescription != nil {
 			g.Description = *in.CacheSubnetGroupDescription
 		}
@@ -128,7 +129,7 @@ func (s *Service) modifyCacheSubnetGroup(ctx context.Context, in *elasticache.Mo
 		}
 		return nil
 	})
-	if errors.Is(err, errNone) {
+	if errors.Is(err, shelf.ErrNone) {
 		return nil, noSubnets(*in.CacheSubnetGroupName)
 	}
 	if err != nil {
@@ -142,7 +143,7 @@ func (s *Service) deleteCacheSubnetGroup(ctx context.Context, in *elasticache.De
 	if _, err := s.subnetGroup(name); err != nil {
 		return nil, err
 	}
-	for _, r := range s.groups.all() {
+	for _, r := range s.groups.All() {
 		if or(r.Subnets, defaultSubnets) == name {
 			return nil, &types.CacheSubnetGroupInUse{Message: aws.String("Cache subnet group " + name + " is currently in use by a cache cluster.")}
 		}
@@ -150,5 +151,5 @@ func (s *Service) deleteCacheSubnetGroup(ctx context.Context, in *elasticache.De
 	if name == defaultSubnets {
 		return nil, &types.CacheSubnetGroupInUse{Message: aws.String("The default cache subnet group cannot be deleted.")}
 	}
-	return &elasticache.DeleteCacheSubnetGroupOutput{}, s.subnets.remove(ctx, name)
+	return &elasticache.DeleteCacheSubnetGroupOutput{}, s.subnets.Remove(ctx, name)
 }

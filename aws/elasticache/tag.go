@@ -69,7 +69,7 @@ func (s *Service) changeTags(ctx context.Context, arn string, f func(wire.Tags) 
 		if err != nil || f == nil {
 			return g.Tags, err
 		}
-		_, err = s.parameters.change(ctx, name, func(g *parameterGroup) error { return put(&g.Tags) })
+		_, err = s.parameters.Change(ctx, name, func(g *parameterGroup) error { return put(&g.Tags) })
 		return out, err
 	case "snapshot":
 		return s.snapshotTags(name, f)
@@ -78,7 +78,7 @@ func (s *Service) changeTags(ctx context.Context, arn string, f func(wire.Tags) 
 		if err != nil || f == nil {
 			return g.Tags, err
 		}
-		_, err = s.subnets.change(ctx, name, func(g *subnetGroup) error { return put(&g.Tags) })
+		_, err = s.subnets.Change(ctx, name, func(g *subnetGroup) error { return put(&g.Tags) })
 		return out, err
 	}
 	return nil, &types.InvalidARNFault{Message: aws.String("The ARN " + arn + " names no resource that has tags here.")}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"understudy/cluster"
+	"understudy/shelf"
 )
 
 // task is what a group's processes have yet to do. It is written before the first step, and taken away after the
@@ -74,7 +75,7 @@ func (s *Service) carryOut(group string) {
 // finish carries out a group's task until it is done or given up.
 func (s *Service) finish(ctx context.Context, group string) {
 	for n := 1; ctx.Err() == nil; n++ {
-		r, ok := s.groups.get(group)
+		r, ok := s.groups.Get(group)
 		if !ok || r.Task == nil {
 			return
 		}
@@ -204,7 +205,7 @@ func (s *Service) begin(ctx context.Context, group string, t task, state string,
 		return nil
 	})
 	switch {
-	case errors.Is(err, errNone):
+	case errors.Is(err, shelf.ErrNone):
 		return r, noGroup(group)
 	case err != nil:
 		return r, err

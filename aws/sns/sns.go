@@ -35,9 +35,8 @@ type Options struct {
 
 // Service is SNS. It keeps nothing in memory: each operation asks the store, which several machines share.
 type Service struct {
-	opts    Options
-	records records
-	log     *slog.Logger
+	opts Options
+	log  *slog.Logger
 }
 
 // New returns the service; the error names the option that is missing.
@@ -51,7 +50,7 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{opts: o, records: records{o.Store}, log: o.Logger.With("component", "sns")}, nil
+	return &Service{opts: o, log: o.Logger.With("component", "sns")}, nil
 }
 
 // Wire is what aws.New takes: the operations.

@@ -16,6 +16,7 @@ import (
 
 	"understudy/aws/wire"
 	"understudy/notify"
+	"understudy/shelf"
 )
 
 // mostSubscriptions bounds one topic here: each message has all of its targets in one record of the store.
@@ -32,7 +33,7 @@ func awaits(protocol string) bool { return protocol != notify.Shoutrrr && protoc
 
 // subscriptions are those of a topic that anybody sees.
 func (s *Service) subscriptions(ctx context.Context, topic string) ([]subscription, error) {
-	all, err := list[subscription](ctx, s.records, subscriptionPrefix+topic+"/")
+	all, err := shelf.List[subscription](ctx, s.opts.Store, subscriptionPrefix+topic+"/")
 	now := s.now()
 	return slices.DeleteFunc(all, func(x subscription) bool { return !x.Removed.IsZero() || x.over(now) }), err
 }
@@ -62,7 +63,7 @@ func (s *Service) subscribe(ctx context.Context, in *sns.SubscribeInput) (*sns.S
 		return nil, err
 	}
 	if have.ID == "" {
-		if err := s.records.put(ctx, x.key(), x, 0); err != nil {
+		if err := shelf.Put(ctx, s.opts.Store, x.key(), x, 0); err != nil {
 			return nil, err
 		}
 		have = x
@@ -102,14 +103,14 @@ func (s *Service) checkEndpoint(x subscription) error {
 
 // twin is the subscription of the same endpoint that is there already, if any. It also takes away what is over.
 func (s *Service) twin(ctx context.Context, x subscription) (have subscription, err error) {
-	all, err := list[subscription](ctx, s.records, subscriptionPrefix+x.Topic+"/")
+	all, err := shelf.List[subscription](ctx, s.opts.Store, subscriptionPrefix+x.Topic+"/")
 	if err != nil {
 		return have, err
 	}
 	seen := 0
 	for _, other := range all {
 		if other.over(s.now()) {
-			if err := s.records.remove(ctx, other.key()); err != nil {
+			if err := shelf.Remove(ctx, s.opts.Store, other.key()); err != nil {
 				return have, err
 			}
 			continue
@@ -150,7 +151,7 @@ func (s *Service) confirmSubscription(ctx context.Context, in *sns.ConfirmSubscr
 	if err != nil {
 		return nil, err
 	}
-	all, err := list[subscription](ctx, s.records, subscriptionPrefix+t.Name+"/")
+	all, err := shelf.List[subscription](ctx, s.opts.Store, subscriptionPrefix+t.Name+"/")
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +177,8 @@ func (s *Service) confirmSubscription(ctx context.Context, in *sns.ConfirmSubscr
 }
 
 func (s *Service) changeSubscription(ctx context.Context, x subscription, f func(*subscription) error) (subscription, error) {
-	x, err := change(ctx, s.records, x.key(), nil, f)
-	if errors.Is(err, errNone) {
+	x, err := shelf.Change(ctx, s.opts.Store, x.key(), nil, f)
+	if errors.Is(err, shelf.ErrNone) {
 		err = noSubscription()
 	}
 	return x, err
@@ -192,8 +193,8 @@ func (s *Service) subscription(ctx context.Context, arn string) (subscription, e
 	if id == "" || strings.Contains(id, "/") {
 		return subscription{}, invalid("SubscriptionArn Reason: An ARN must have at least 7 elements, with a subscription's id")
 	}
-	x, _, err := get[subscription](ctx, s.records, subscription{Topic: topic, ID: id}.key())
-	if errors.Is(err, errNone) || err == nil && (!x.Removed.IsZero() || x.over(s.now())) {
+	x, _, err := shelf.Get[subscription](ctx, s.opts.Store, subscription{Topic: topic, ID: id}.key())
+	if errors.Is(err, shelf.ErrNone) || err == nil && (!x.Removed.IsZero() || x.over(s.now())) {
 		return x, noSubscription()
 	}
 	return x, err
@@ -216,7 +217,7 @@ func (s *Service) unsubscribe(ctx context.Context, in *sns.UnsubscribeInput) (*s
 		return nil, unauthorized("this subscription can only be ended by its owner")
 	}
 	if owner || x.Token == "" {
-		err = s.records.remove(ctx, x.key())
+		err = shelf.Remove(ctx, s.opts.Store, x.key())
 	} else {
 		_, err = s.changeSubscription(ctx, x, func(x *subscription) error { x.Removed = s.now(); return nil })
 	}
@@ -299,8 +300,8 @@ func (s *Service) setSubscriptionAttributes(ctx context.Context, in *sns.SetSubs
 	if err != nil {
 		return nil, err
 	}
-	t, _, err := get[topic](ctx, s.records, topicPrefix+x.Topic)
-	if errors.Is(err, errNone) {
+	t, _, err := shelf.Get[topic](ctx, s.opts.Store, topicPrefix+x.Topic)
+	if errors.Is(err, shelf.ErrNone) {
 		return nil, noSubscription()
 	}
 	if err != nil {
@@ -320,7 +321,7 @@ func (s *Service) getSubscriptionAttributes(ctx context.Context, in *sns.GetSubs
 	if err != nil {
 		return nil, err
 	}
-	t, _, err := get[topic](ctx, s.records, topicPrefix+x.Topic)
+	t, _, err := shelf.Get[topic](ctx, s.opts.Store, topicPrefix+x.Topic)
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +364,7 @@ func (s *Service) listSubscriptionsByTopic(ctx context.Context, in *sns.ListSubs
 }
 
 func (s *Service) page(ctx context.Context, below string, token *string) (shown []types.Subscription, next *string, err error) {
-	all, err := list[subscription](ctx, s.records, below)
+	all, err := shelf.List[subscription](ctx, s.opts.Store, below)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 
 	"understudy/aws/wire"
+	"understudy/shelf"
 )
 
 var topicName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
@@ -65,7 +66,7 @@ func (s *Service) createTopic(ctx context.Context, in *sns.CreateTopicInput) (*s
 	if len(aws.ToString(in.DataProtectionPolicy)) > 0 {
 		return nil, invalid("DataProtectionPolicy Reason: it is not carried out here")
 	}
-	_, err = change(ctx, s.records, topicPrefix+*in.Name, &topic{}, func(t *topic) error {
+	_, err = shelf.Change(ctx, s.opts.Store, topicPrefix+*in.Name, &topic{}, func(t *topic) error {
 		if t.Name == "" {
 			*t = topic{Name: *in.Name, Created: s.now(), Attributes: in.Attributes, Tags: tags}
 			return nil
@@ -95,8 +96,8 @@ func (s *Service) topic(ctx context.Context, arn *string) (topic, error) {
 	if rest != "" {
 		return topic{}, invalid("TopicArn")
 	}
-	t, _, err := get[topic](ctx, s.records, topicPrefix+name)
-	if errors.Is(err, errNone) {
+	t, _, err := shelf.Get[topic](ctx, s.opts.Store, topicPrefix+name)
+	if errors.Is(err, shelf.ErrNone) {
 		err = noTopic()
 	}
 	return t, err
@@ -160,8 +161,8 @@ func (s *Service) setTopicAttributes(ctx context.Context, in *sns.SetTopicAttrib
 }
 
 func (s *Service) changeTopic(ctx context.Context, name string, f func(*topic) error) (topic, error) {
-	t, err := change(ctx, s.records, topicPrefix+name, nil, f)
-	if errors.Is(err, errNone) {
+	t, err := shelf.Change(ctx, s.opts.Store, topicPrefix+name, nil, f)
+	if errors.Is(err, shelf.ErrNone) {
 		err = noTopic()
 	}
 	return t, err
@@ -178,20 +179,20 @@ func (s *Service) deleteTopic(ctx context.Context, in *sns.DeleteTopicInput) (*s
 	}
 	// The subscriptions go first: a crash in between leaves a topic that can be deleted again, not ones that a new topic
 	// of the name would inherit.
-	all, err := list[subscription](ctx, s.records, subscriptionPrefix+name+"/")
+	all, err := shelf.List[subscription](ctx, s.opts.Store, subscriptionPrefix+name+"/")
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range all {
-		if err := s.records.remove(ctx, x.key()); err != nil {
+		if err := shelf.Remove(ctx, s.opts.Store, x.key()); err != nil {
 			return nil, err
 		}
 	}
-	return &sns.DeleteTopicOutput{}, s.records.remove(ctx, topicPrefix+name)
+	return &sns.DeleteTopicOutput{}, shelf.Remove(ctx, s.opts.Store, topicPrefix+name)
 }
 
 func (s *Service) listTopics(ctx context.Context, in *sns.ListTopicsInput) (*sns.ListTopicsOutput, error) {
-	all, err := list[topic](ctx, s.records, topicPrefix)
+	all, err := shelf.List[topic](ctx, s.opts.Store, topicPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,6 @@
-package elasticache
+// Package shelf keeps records as JSON in the store: as a Shelf where one process writes them, which then has them in
+// memory as well; or one by one, each against the revision that was read, where several processes do.
+package shelf
 
 import (
 	"context"
@@ -14,15 +16,12 @@ import (
 	"understudy/cluster"
 )
 
-// prefix is where all records of this package are kept.
-const prefix = "/understudy/aws/elasticache/"
+// within bounds one call of the store.
+const within = 2 * time.Second
 
-// storeWithin bounds one call of the store.
-const storeWithin = 2 * time.Second
-
-// shelf keeps records of one kind, in the store and in memory. Nobody else writes them, so reading asks nobody.
+// Shelf keeps records of one kind, in the store and in memory. Nobody else writes them, so reading asks nobody.
 // What it gives out is not to be changed.
-type shelf[T any] struct {
+type Shelf[T any] struct {
 	store  cluster.Store
 	prefix string
 
@@ -39,13 +38,14 @@ type volume[T any] struct {
 	revision int64
 }
 
-func newShelf[T any](store cluster.Store, kind string) *shelf[T] {
-	return &shelf[T]{store: store, prefix: prefix + kind + "/", items: map[string]*volume[T]{}}
+// New returns a shelf whose records are kept below prefix; Load must be called before all else.
+func New[T any](store cluster.Store, prefix string) *Shelf[T] {
+	return &Shelf[T]{store: store, prefix: prefix, items: map[string]*volume[T]{}}
 }
 
-// load reads what the store has.
-func (s *shelf[T]) load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storeWithin)
+// Load reads what the store has.
+func (s *Shelf[T]) Load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	entries, _, err := s.store.List(ctx, s.prefix)
 	if err != nil {
@@ -63,7 +63,8 @@ func (s *shelf[T]) load(ctx context.Context) error {
 	return nil
 }
 
-func (s *shelf[T]) get(name string) (value T, ok bool) {
+// Get is the record of that name; false: there is none.
+func (s *Shelf[T]) Get(name string) (value T, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.items[name]
@@ -73,8 +74,8 @@ func (s *shelf[T]) get(name string) (value T, ok bool) {
 	return v.value, true
 }
 
-// all are the records in the order of their names.
-func (s *shelf[T]) all() []T {
+// All are the records in the order of their names.
+func (s *Shelf[T]) All() []T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]T, 0, len(s.items))
@@ -84,39 +85,39 @@ func (s *shelf[T]) all() []T {
 	return list
 }
 
-// names are those of the records, sorted.
-func (s *shelf[T]) names() []string {
+// Names are those of the records, sorted.
+func (s *Shelf[T]) Names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.items))
 }
 
-// errNone: there is no record of that name. errThere: there is one.
+// ErrNone: there is no record of that name. ErrThere: there is one.
 var (
-	errNone  = errors.New("there is no record of that name")
-	errThere = errors.New("there is a record of that name")
+	ErrNone  = errors.New("there is no record of that name")
+	ErrThere = errors.New("there is a record of that name")
 )
 
-// add writes a record that is not there yet. Errors: errThere.
-func (s *shelf[T]) add(ctx context.Context, name string, value T) error {
+// Add writes a record that is not there yet. Errors: ErrThere.
+func (s *Shelf[T]) Add(ctx context.Context, name string, value T) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if _, ok := s.get(name); ok {
-		return fmt.Errorf("%s: %w", name, errThere)
+	if _, ok := s.Get(name); ok {
+		return fmt.Errorf("%s: %w", name, ErrThere)
 	}
 	return s.write(ctx, name, &volume[T]{value: value}, value)
 }
 
-// change has f change a copy of a record, and writes it unless f returns an error, which is change's then.
-// Errors: errNone.
-func (s *shelf[T]) change(ctx context.Context, name string, f func(*T) error) (value T, err error) {
+// Change has f change a copy of a record, and writes it unless f returns an error, which is Change's then.
+// Errors: ErrNone.
+func (s *Shelf[T]) Change(ctx context.Context, name string, f func(*T) error) (value T, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.Lock()
 	v := s.items[name]
 	s.mu.Unlock()
 	if v == nil {
-		return value, fmt.Errorf("%s: %w", name, errNone)
+		return value, fmt.Errorf("%s: %w", name, ErrNone)
 	}
 	if err := json.Unmarshal(v.text, &value); err != nil {
 		return value, err
@@ -127,8 +128,8 @@ func (s *shelf[T]) change(ctx context.Context, name string, f func(*T) error) (v
 	return value, s.write(ctx, name, v, value)
 }
 
-// remove takes a record away; one that is not there is no error.
-func (s *shelf[T]) remove(ctx context.Context, name string) error {
+// Remove takes a record away; one that is not there is no error.
+func (s *Shelf[T]) Remove(ctx context.Context, name string) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.Lock()
@@ -147,7 +148,7 @@ func (s *shelf[T]) remove(ctx context.Context, name string) error {
 }
 
 // write puts value in place of what old has. writing is held.
-func (s *shelf[T]) write(ctx context.Context, name string, old *volume[T], value T) error {
+func (s *Shelf[T]) write(ctx context.Context, name string, old *volume[T], value T) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return err
@@ -163,9 +164,9 @@ func (s *shelf[T]) write(ctx context.Context, name string, old *volume[T], value
 }
 
 // swap writes one key; nobody else does.
-func (s *shelf[T]) swap(ctx context.Context, name string, text []byte, revision int64) (int64, error) {
+func (s *Shelf[T]) swap(ctx context.Context, name string, text []byte, revision int64) (int64, error) {
 	// What was begun is written though the client has gone.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	return cluster.SwapSole(ctx, s.store, s.prefix+name, text, revision)
 }
