@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	redis "github.com/gomodule/redigo/redis"
@@ -44,7 +43,8 @@ type Collector struct {
 	nodes  map[cluster.NodeID]*watch
 	groups map[string]*past
 	host   host
-	failed bool // the last write did
+	ended  time.Time // the end of the last minute whose figures were published
+	failed bool      // the last write did
 }
 
 // past is what is compared with the next look at a group.
@@ -56,7 +56,8 @@ type past struct {
 // watch is a node under watch.
 type watch struct {
 	line
-	base    *answer // of the end of the last minute; nil: counters cannot be told before the next
+	asked   chan look // where the look under way comes to; nil: none is
+	base    *answer   // of the end of the last minute; nil: counters cannot be told before the next
 	last    *answer
 	lags    []float64 // of this minute, seconds
 	slow    latencies // of the end of the last minute
@@ -65,14 +66,28 @@ type watch struct {
 
 // look is what one look at a node gave; answer is nil when it did not answer.
 type look struct {
+	group   string
+	node    cluster.StatusNode
+	at      time.Time // when it was asked
+	full    bool      // it is that of the end of a minute
 	answer  *answer
 	clients float64 // of a full look, if counted
 	counted bool
 	slow    latencies // of a full look
+	// hits and misses of the minute, of a full look, if they could be told.
+	hits, misses float64
 }
 
-// every is how often everything is looked at.
-const every = time.Second
+const (
+	// every is how often everything is looked at.
+	every = time.Second
+	// phase is when in each second of the wall clock: in its middle, so that what is seen is published before the
+	// second ends, and whoever evaluates an alarm right after it finds the point.
+	phase = every / 2
+	// publishWithin is how long a look waits for answers. A node that takes longer gives no delay to the others'
+	// points; its own come with the next look's.
+	publishWithin = 300 * time.Millisecond
+)
 
 // New returns a Collector.
 func New(o Options) (*Collector, error) {
@@ -87,26 +102,47 @@ func New(o Options) (*Collector, error) {
 
 // Run collects until ctx ends. A look that takes longer than a second costs the next its turn.
 func (c *Collector) Run(ctx context.Context) error {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	defer func() {
-		for _, n := range c.nodes {
-			n.close()
-		}
-	}()
-	minute := time.Now().Truncate(time.Minute)
+	defer c.stop()
+	c.ended = minuteEnd(time.Now())
+	c.host.look()
 	for {
+		t := time.NewTimer(time.Until(nextLook(time.Now())))
 		select {
 		case <-ctx.Done():
+			t.Stop()
 			return nil
 		case now := <-t.C:
-			full := now.Truncate(time.Minute).After(minute)
-			c.publish(ctx, c.collect(ctx, now, full))
-			if full {
-				minute = now.Truncate(time.Minute)
-			}
+			c.publish(ctx, c.collect(ctx, now))
 		}
 	}
+}
+
+// nextLook is the next middle of a second.
+func nextLook(now time.Time) time.Time {
+	at := now.Truncate(every).Add(phase)
+	if !at.After(now) {
+		at = at.Add(every)
+	}
+	return at
+}
+
+// minuteEnd is the newest end of a minute that a look sees: that of a minute's last second counts as its end, so that
+// the minute's points are there when it is over.
+func minuteEnd(now time.Time) time.Time { return now.Add(every).Truncate(time.Minute) }
+
+// stop ends the looks under way and closes the connections.
+func (c *Collector) stop() {
+	for _, w := range c.nodes {
+		w.stop()
+	}
+}
+
+func (w *watch) stop() {
+	if w.asked != nil {
+		<-w.asked
+		w.asked = nil
+	}
+	w.close()
 }
 
 // publish keeps the data. Trouble is told once.
@@ -121,42 +157,32 @@ func (c *Collector) publish(ctx context.Context, data []metric.Datum) {
 	c.failed = err != nil
 }
 
-// collect looks at everything once. A full look is that of the end of a minute.
-func (c *Collector) collect(ctx context.Context, now time.Time, full bool) []metric.Datum {
+// collect looks at everything once.
+func (c *Collector) collect(ctx context.Context, now time.Time) []metric.Datum {
+	end := minuteEnd(now)
+	full := end.After(c.ended)
+	c.ended = end
 	groups := c.opts.Groups()
-	there := map[cluster.NodeID]bool{}
-	var looks sync.WaitGroup
-	for _, g := range groups {
-		for _, n := range g.Status.Nodes {
-			w := c.nodes[n.ID]
-			if w == nil {
-				w = &watch{}
-				c.nodes[n.ID] = w
-			}
-			there[n.ID] = true
-			looks.Go(func() { w.current = w.look(ctx, n, full) })
-		}
-	}
-	looks.Wait()
-	for id, w := range c.nodes {
-		if !there[id] {
-			w.close()
-			delete(c.nodes, id)
-		}
-	}
+	data := c.late()
+	c.ask(ctx, groups, now, full)
 	if full {
 		c.host.look()
 	}
-	var data []metric.Datum
 	names := map[string]bool{}
 	for _, g := range groups {
 		names[g.Status.Group] = true
 		data = append(data, c.group(g, now)...)
 		for _, n := range g.Status.Nodes {
+			w := c.nodes[n.ID]
 			if n.ID == g.Status.Primary {
-				c.nodes[n.ID].current.clients += g.Clients
+				w.current.clients += g.Clients
 			}
-			data = append(data, c.node(g.Status.Group, n, now, full)...)
+			if w.asked == nil {
+				data = append(data, c.node(w)...)
+			}
+		}
+		if full {
+			data = append(data, c.together(g, now)...)
 		}
 	}
 	for name := range c.groups {
@@ -167,46 +193,99 @@ func (c *Collector) collect(ctx context.Context, now time.Time, full bool) []met
 	return data
 }
 
+// late are the points of nodes whose answers did not come in time for the last look, if they have come at all.
+func (c *Collector) late() (data []metric.Datum) {
+	for _, w := range c.nodes {
+		if w.asked != nil {
+			clients := w.current.clients // the proxy's
+			w.current = <-w.asked        // it is over: answerWithin
+			w.current.clients += clients
+			w.asked = nil
+			data = append(data, c.node(w)...)
+		}
+	}
+	return data
+}
+
+// ask asks all nodes at once, and waits for their answers, but not for long.
+func (c *Collector) ask(ctx context.Context, groups []Group, now time.Time, full bool) {
+	there := map[cluster.NodeID]bool{}
+	for _, g := range groups {
+		for _, n := range g.Status.Nodes {
+			w := c.nodes[n.ID]
+			if w == nil {
+				w = &watch{}
+				c.nodes[n.ID] = w
+			}
+			there[n.ID] = true
+			asked := make(chan look, 1)
+			w.asked = asked
+			seen := look{group: g.Status.Group, node: n, at: now, full: full}
+			go func() { w.look(ctx, &seen); asked <- seen }()
+		}
+	}
+	for id, w := range c.nodes {
+		if !there[id] {
+			w.stop()
+			delete(c.nodes, id)
+		}
+	}
+	soon, cancel := context.WithTimeout(ctx, publishWithin)
+	defer cancel()
+	for _, w := range c.nodes {
+		select {
+		case w.current = <-w.asked:
+			w.asked = nil
+		case <-soon.Done():
+			w.current = look{}
+		}
+	}
+}
+
 // look asks a node. One that is known to be down is not asked, so that a port that is somebody else's by now is not.
-func (w *watch) look(ctx context.Context, n cluster.StatusNode, full bool) (seen look) {
-	if n.Addr == "" || n.PID == 0 {
+func (w *watch) look(ctx context.Context, seen *look) {
+	if seen.node.Addr == "" || seen.node.PID == 0 {
 		w.close()
-		return look{}
+		return
 	}
 	commands := [][]any{{"INFO", "default"}}
-	if full {
+	if seen.full {
 		commands = [][]any{{"INFO", "everything"}, {"CLIENT", "LIST", "TYPE", "normal"}, {"LATENCY", "HISTOGRAM"}}
 	}
-	replies, err := w.ask(ctx, n.Addr, commands...)
+	replies, err := w.ask(ctx, seen.node.Addr, commands...)
 	if err != nil {
-		return look{}
+		return
 	}
 	text, err := redis.String(replies[0], nil)
 	if err != nil {
-		return look{}
+		return
 	}
 	seen.answer = parse(text, time.Now())
-	if !full {
-		return seen
+	if !seen.full {
+		return
 	}
 	if list, err := redis.String(replies[1], nil); err == nil {
 		seen.clients, seen.counted = strangers(list), true
 	}
 	seen.slow, _ = parseLatencies(replies[2])
-	return seen
 }
 
 // group are the Understudy metrics of a group.
 func (c *Collector) group(g Group, now time.Time) []metric.Datum {
 	s := g.Status
 	var data []metric.Datum
-	put := func(name, unit string, v float64) {
-		data = append(data, metric.Datum{ID: metric.New(metric.Understudy, name, "ReplicationGroupId", s.Group), At: now, Unit: unit, Values: []float64{v}, High: true})
+	put := func(name, unit string, values ...float64) {
+		data = append(data, metric.Datum{ID: ofGroup(s.Group, name), At: now, Unit: unit, Values: values, High: true})
 	}
 	put("PrimaryPresent", "Count", truth(s.Primary != ""))
 	put("PrimariesCounted", "Count", c.primaries(s))
 	put("Epoch", "Count", float64(s.Epoch))
 	put("Redundancy", "Count", redundancy(s))
+	lags, down := c.replicas(s)
+	put("LinksDown", "Count", down)
+	if len(lags) > 0 {
+		put("ReplicationLag", "Milliseconds", lags...)
+	}
 	was := c.groups[s.Group]
 	if was != nil && s.Epoch >= was.epoch {
 		put("Failovers", "Count", truth(s.LastFailover != nil && s.LastFailover.Epoch > was.epoch && s.LastFailover.Kind == cluster.KindFailover))
@@ -229,6 +308,46 @@ func (c *Collector) group(g Group, now time.Time) []metric.Datum {
 	}
 	c.groups[s.Group] = &past{epoch, g.Leaked}
 	return data
+}
+
+// together are the metrics of a group for the minute that are not its nodes' values side by side.
+func (c *Collector) together(g Group, now time.Time) (data []metric.Datum) {
+	at := minuteEnd(now).Add(-time.Minute)
+	put := func(name, unit string, v float64) {
+		data = append(data, metric.Datum{ID: ofGroup(g.Status.Group, name), At: at, Unit: unit, Values: []float64{v}})
+	}
+	if c.host.hasCPU { // this machine's, once: the nodes share it
+		put("CPUUtilization", "Percent", c.host.cpu)
+	}
+	hits, misses := 0.0, 0.0
+	for _, n := range g.Status.Nodes {
+		hits += c.nodes[n.ID].current.hits
+		misses += c.nodes[n.ID].current.misses
+	}
+	if hits+misses > 0 {
+		put("CacheHitRate", "Percent", 100*hits/(hits+misses))
+	}
+	return data
+}
+
+func ofGroup(group, name string) metric.ID {
+	return metric.New(metric.Understudy, name, "ReplicationGroupId", group)
+}
+
+// replicas are the lags of the replicas whose link is up, ms, and how many have none or do not answer. A node that says
+// that it is a primary is none: PrimariesCounted tells of it.
+func (c *Collector) replicas(s cluster.Status) (lags []float64, down float64) {
+	for _, n := range s.Nodes {
+		a := c.nodes[n.ID].current.answer
+		switch {
+		case n.ID == s.Primary, a != nil && a.primary():
+		case a != nil && a.linked():
+			lags = append(lags, n.LagMs)
+		default:
+			down++
+		}
+	}
+	return lags, down
 }
 
 // primaries counts the servers that say that they are a primary and that no agent says is fenced or down.

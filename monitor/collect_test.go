@@ -15,12 +15,12 @@ const primaryInfo = "# Server\r\nrun_id:%s\r\nrole:%s\r\nused_memory:50\r\nmaxme
 // minuteOf runs one full look at a node and returns its metrics under the node's dimensions.
 func minuteOf(c *Collector, at time.Time, info string) map[string][]float64 {
 	w := c.nodes["main-001"]
-	w.current = look{clients: 2, counted: true}
+	w.current = look{group: "main", node: cluster.StatusNode{ID: "main-001", LagMs: 1500}, at: at, full: true, clients: 2, counted: true}
 	if info != "" {
 		w.current.answer = parse(info, at)
 	}
 	got := map[string][]float64{}
-	for _, d := range c.node("main", cluster.StatusNode{ID: "main-001", LagMs: 1500}, at, true) {
+	for _, d := range c.node(w) {
 		if len(d.ID.Dimensions) == 1 && d.ID.Namespace == metric.ElastiCache {
 			got[d.ID.Name] = d.Values
 		}

@@ -11,9 +11,9 @@ import (
 )
 
 // node are a node's metrics of one look: ours each second, AWS's at the end of a minute.
-func (c *Collector) node(group string, n cluster.StatusNode, now time.Time, full bool) []metric.Datum {
-	w := c.nodes[n.ID]
-	a := w.current.answer
+func (c *Collector) node(w *watch) []metric.Datum {
+	l := w.current
+	a := l.answer
 	if a == nil {
 		// The server may be another one when it answers again.
 		w.base, w.last, w.slow, w.lags = nil, nil, nil, nil
@@ -23,47 +23,56 @@ func (c *Collector) node(group string, n cluster.StatusNode, now time.Time, full
 		w.base, w.slow, w.lags = nil, nil, nil
 	}
 	w.last = a
-	data := ours(group, n, a, now)
-	if !a.primary() && a.fields["master_link_status"] == "up" {
-		w.lags = append(w.lags, n.LagMs/1000)
+	data := ours(l)
+	if !a.primary() && a.linked() {
+		w.lags = append(w.lags, l.node.LagMs/1000)
 	}
-	if !full {
+	if !l.full {
 		return data
 	}
-	p := points{node: n, at: now.Truncate(time.Minute).Add(-time.Minute)}
+	p := points{group: l.group, node: l.node, at: minuteEnd(l.at).Add(-time.Minute)}
 	p.state(w)
 	p.host(c.host)
 	if w.base != nil {
-		p.growth(a, w.base)
+		w.current.hits, w.current.misses = p.growth(a, w.base)
 		p.families(a, w.base)
 		p.latency(w)
 	}
-	w.base, w.slow, w.lags = a, w.current.slow, nil
+	w.base, w.slow, w.lags = a, l.slow, nil
 	return append(data, p.data...)
 }
 
 // ours are the Understudy metrics of a node.
-func ours(group string, n cluster.StatusNode, a *answer, now time.Time) []metric.Datum {
-	if a.primary() {
+func ours(l look) []metric.Datum {
+	if l.answer.primary() {
 		return nil
 	}
-	up := a.fields["master_link_status"] == "up"
-	data := []metric.Datum{ofNode(group, n.ID, "LinkUp", "Count", truth(up), now)}
+	up := l.answer.linked()
+	data := []metric.Datum{ofNode(l, "LinkUp", "Count", truth(up))}
 	if up { // else the lag is not known, and LinkUp tells
-		data = append(data, ofNode(group, n.ID, "ReplicationLag", "Milliseconds", n.LagMs, now))
+		data = append(data, ofNode(l, "ReplicationLag", "Milliseconds", l.node.LagMs))
 	}
 	return data
 }
 
-func ofNode(group string, id cluster.NodeID, name, unit string, v float64, now time.Time) metric.Datum {
-	return metric.Datum{ID: metric.New(metric.Understudy, name, "ReplicationGroupId", group, "CacheClusterId", string(id)), At: now, Unit: unit, Values: []float64{v}, High: true}
+func ofNode(l look, name, unit string, v float64) metric.Datum {
+	id := metric.New(metric.Understudy, name, "ReplicationGroupId", l.group, "CacheClusterId", string(l.node.ID))
+	return metric.Datum{ID: id, At: l.at, Unit: unit, Values: []float64{v}, High: true}
 }
 
 // points are AWS's metrics of a node for the minute that began at at, each under both sets of dimensions.
 type points struct {
-	node cluster.StatusNode
-	at   time.Time
-	data []metric.Datum
+	group string
+	node  cluster.StatusNode
+	at    time.Time
+	data  []metric.Datum
+}
+
+// shared are the metrics of which a group's nodes publish into one metric of the group, too: an alarm on it goes on when
+// the roles swap, and looks at a node that did not exist when it was made.
+var shared = map[string]bool{
+	"EngineCPUUtilization": true, "DatabaseMemoryUsagePercentage": true, "Evictions": true, "NewConnections": true, "CurrConnections": true,
+	"CacheHits": true, "CacheMisses": true, "SuccessfulReadRequestLatency": true, "SuccessfulWriteRequestLatency": true,
 }
 
 func (p *points) put(name, unit string, values ...float64) { p.counted(name, unit, values, nil) }
@@ -74,6 +83,9 @@ func (p *points) counted(name, unit string, values, counts []float64) {
 		metric.New(metric.ElastiCache, name, "CacheClusterId", string(p.node.ID), "CacheNodeId", "0001"),
 	} {
 		p.data = append(p.data, metric.Datum{ID: id, At: p.at, Unit: unit, Values: values, Counts: counts})
+	}
+	if shared[name] {
+		p.data = append(p.data, metric.Datum{ID: ofGroup(p.group, name), At: p.at, Unit: unit, Values: values, Counts: counts})
 	}
 }
 
@@ -102,7 +114,7 @@ func (p *points) state(w *watch) {
 	}
 	p.put("IsMaster", "Count", truth(a.primary()))
 	if !a.primary() {
-		p.put("MasterLinkHealthStatus", "Count", truth(a.fields["master_link_status"] == "up"))
+		p.put("MasterLinkHealthStatus", "Count", truth(a.linked()))
 		if len(w.lags) > 0 {
 			p.put("ReplicationLag", "Seconds", w.lags...)
 		}
@@ -128,7 +140,7 @@ var grown = []struct{ name, unit, field string }{
 }
 
 // growth is of the minute. A counter that went back has no point.
-func (p *points) growth(a, base *answer) {
+func (p *points) growth(a, base *answer) (hits, misses float64) {
 	for _, g := range grown {
 		if v, ok := a.delta(base, g.field); ok {
 			p.put(g.name, g.unit, v)
@@ -136,7 +148,9 @@ func (p *points) growth(a, base *answer) {
 	}
 	hits, ok1 := a.delta(base, "keyspace_hits")
 	misses, ok2 := a.delta(base, "keyspace_misses")
-	if ok1 && ok2 && hits+misses > 0 {
+	if !ok1 || !ok2 {
+		hits, misses = 0, 0
+	} else if hits+misses > 0 {
 		p.put("CacheHitRate", "Percent", 100*hits/(hits+misses))
 	}
 	if a.primary() {
@@ -149,6 +163,7 @@ func (p *points) growth(a, base *answer) {
 	if took := a.at.Sub(base.at).Seconds(); ok1 && ok2 && took > 0 {
 		p.put("EngineCPUUtilization", "Percent", min(100, 100*(system+user)/took))
 	}
+	return hits, misses
 }
 
 // families are the commands that AWS counts together:

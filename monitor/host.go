@@ -8,15 +8,20 @@ import (
 
 // host is what the machine says of itself; each figure may be unknown.
 type host struct {
-	busy, all   float64 // ticks since boot
-	cpu         float64 // percent since the last look
-	free, swap  float64 // bytes
+	stat        func() (busy, all float64, ok bool) // nil: readStat
+	busy, all   float64                             // ticks since boot
+	cpu         float64                             // percent since the last look
+	free, swap  float64                             // bytes
 	hasCPU, mem bool
 }
 
 // look reads the kernel's figures.
 func (h *host) look() {
-	busy, all, ok := readStat()
+	stat := h.stat
+	if stat == nil {
+		stat = readStat
+	}
+	busy, all, ok := stat()
 	h.hasCPU = ok && h.all > 0 && all > h.all && busy >= h.busy
 	if h.hasCPU {
 		h.cpu = 100 * (busy - h.busy) / (all - h.all)

@@ -55,6 +55,9 @@ func (a *answer) number(field string) (float64, bool) {
 
 func (a *answer) primary() bool { return a.fields["role"] == "master" }
 
+// linked reports whether a replica's connection to its primary is up.
+func (a *answer) linked() bool { return a.fields["master_link_status"] == "up" }
+
 // same reports whether counters go on from an older answer: the same process in the same role.
 func (a *answer) same(older *answer) bool {
 	return older != nil && a.fields["run_id"] == older.fields["run_id"] && a.fields["role"] == older.fields["role"]
