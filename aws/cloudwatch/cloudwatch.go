@@ -41,6 +41,7 @@ func (s *Service) Wire() *wire.Service {
 	wire.Handle(w, s.putMetricData)
 	wire.Handle(w, s.listMetrics)
 	wire.Handle(w, s.getMetricStatistics)
+	wire.Handle(w, s.getMetricData)
 	return w
 }
 
