@@ -10,14 +10,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 
+	"understudy/alarm/watch"
 	"understudy/aws/wire"
 	"understudy/metric"
 )
 
-// Options say over what. All but Now are needed.
+// Options say over what. Reader and Writer are needed.
 type Options struct {
 	Reader metric.Reader
 	Writer metric.Writer
+	Alarms *watch.Watch // nil: the operations of alarms are not served
 	Now    func() time.Time
 }
 
