@@ -26,14 +26,56 @@ type sample struct {
 // key says whose samples: List and roll read many metrics at once.
 type key struct{ id, unit string }
 
-// samples reads those from start until before end, ms, by metric and timestamp.
-func (g *grain) samples(ctx context.Context, start, end int64, which ...*labels.Matcher) (map[key]map[int64]*sample, error) {
+// samples are one metric's of one unit. Most are plain values, seen once: they stay in the order they were read in, and
+// only what has more parts is put together by timestamp.
+type samples struct {
+	plain []stamped
+	other map[int64]*sample
+}
+
+// stamped is a value and its timestamp, ms.
+type stamped struct {
+	at    int64
+	value float64
+}
+
+// each calls f for each sample in the order of time.
+func (s *samples) each(f func(at int64, s *sample)) {
+	if len(s.other) > 0 {
+		for _, p := range s.plain {
+			o := s.at(p.at)
+			o.value, o.valued = p.value, true
+		}
+		for _, at := range slices.Sorted(maps.Keys(s.other)) {
+			f(at, s.other[at])
+		}
+		return
+	}
+	one := sample{valued: true}
+	for _, p := range s.plain {
+		one.value = p.value
+		f(p.at, &one)
+	}
+}
+
+func (s *samples) at(ms int64) *sample {
+	if s.other == nil {
+		s.other = map[int64]*sample{}
+	}
+	if s.other[ms] == nil {
+		s.other[ms] = &sample{}
+	}
+	return s.other[ms]
+}
+
+// samples reads those from start until before end, ms, by metric.
+func (g *grain) samples(ctx context.Context, start, end int64, which ...*labels.Matcher) (map[key]*samples, error) {
 	q, err := g.Querier(start, end-1)
 	if err != nil {
 		return nil, err
 	}
 	defer q.Close()
-	found := map[key]map[int64]*sample{}
+	found := map[key]*samples{}
 	all := q.Select(ctx, false, nil, which...)
 	var it chunkenc.Iterator
 	for all.Next() {
@@ -44,38 +86,34 @@ func (g *grain) samples(ctx context.Context, start, end int64, which ...*labels.
 		}
 		k := key{l.Get(labelID), l.Get(labelUnit)}
 		if found[k] == nil {
-			found[k] = map[int64]*sample{}
+			found[k] = &samples{}
 		}
 		it = series.Iterator(it)
-		if err := gather(found[k], it, l.Get(labelPart)); err != nil {
+		if err := found[k].gather(it, l.Get(labelPart)); err != nil {
 			return nil, err
 		}
 	}
 	return found, all.Err()
 }
 
-// gather adds one part to the samples.
-func gather(to map[int64]*sample, it chunkenc.Iterator, part string) error {
+// gather adds one part. A metric and unit has one series of a part, whose samples come in the order of time.
+func (s *samples) gather(it chunkenc.Iterator, part string) error {
 	for kind := it.Next(); kind != chunkenc.ValNone; kind = it.Next() {
-		at := it.AtT()
-		s := to[at]
-		if s == nil {
-			s = &sample{}
-			to[at] = s
-		}
 		if kind == chunkenc.ValFloatHistogram {
-			_, s.buckets = it.AtFloatHistogram(nil)
+			at, buckets := it.AtFloatHistogram(nil)
+			s.at(at).buckets = buckets
 			continue
 		}
-		_, v := it.At()
+		at, v := it.At()
 		if part == partValue {
-			s.value, s.valued = v, true
+			s.plain = append(s.plain, stamped{at, v})
 			continue
 		}
-		if s.parts == nil {
-			s.parts = map[string]float64{}
+		o := s.at(at)
+		if o.parts == nil {
+			o.parts = map[string]float64{}
 		}
-		s.parts[part] = v
+		o.parts[part] = v
 	}
 	return it.Err()
 }
@@ -106,7 +144,9 @@ func (s *Series) Points(ctx context.Context, q metric.Query) ([]metric.Point, er
 	if !metric.ValidPeriod(q.Period) || !q.End.After(q.Start) {
 		return nil, fmt.Errorf("%w: a period of %v from %v to %v", ErrQuery, q.Period, q.Start, q.End)
 	}
-	tallies, err := s.tally(ctx, q)
+	// Percentiles alone need each value.
+	fraction, _ := metric.ParseStat(q.Stat)
+	tallies, err := s.tally(ctx, q, fraction == 0 && q.Stat[0] != 'p')
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", q.ID, err)
 	}
@@ -127,10 +167,8 @@ type period struct {
 }
 
 // tally counts each period's samples: minutes as far as they were rolled up, seconds from there.
-func (s *Series) tally(ctx context.Context, q metric.Query) (map[period]*tally, error) {
-	s.mu.Lock()
-	rolled := s.rolled
-	s.mu.Unlock()
+func (s *Series) tally(ctx context.Context, q metric.Query, bare bool) (map[period]*tally, error) {
+	rolled := s.rolled.Load()
 	id := q.ID
 	id.Dimensions = slices.Clone(id.Dimensions)
 	id.Sort()
@@ -146,17 +184,22 @@ func (s *Series) tally(ctx context.Context, q metric.Query) (map[period]*tally, 
 			return nil
 		}
 		all, err := g.samples(ctx, from, end, which...)
-		for k, samples := range all {
-			for _, at := range slices.Sorted(maps.Keys(samples)) {
+		for k, of := range all {
+			var p period
+			var t *tally
+			of.each(func(at int64, s *sample) {
 				if at >= rolledTill && at%g.span == g.span-1 {
-					continue // rolled up since: its seconds are read
+					return // rolled up since: its seconds are read
 				}
-				p := period{k.unit, (floor(at, g.span) - start) / q.Period.Milliseconds()}
-				if found[p] == nil {
-					found[p] = &tally{}
+				next := period{k.unit, (floor(at, g.span) - start) / q.Period.Milliseconds()}
+				if t == nil || next != p {
+					if p = next; found[p] == nil {
+						found[p] = &tally{bare: bare}
+					}
+					t = found[p]
 				}
-				samples[at].count(found[p])
-			}
+				s.count(t)
+			})
 		}
 		return err
 	}

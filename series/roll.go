@@ -38,11 +38,12 @@ func (s *Series) roll(ctx context.Context, now time.Time) error {
 func (s *Series) rollOne(ctx context.Context, until int64) (done bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rolled >= until {
+	from := s.rolled.Load()
+	if from >= until {
 		return true, nil
 	}
-	end := min(s.rolled+rollStep.Milliseconds(), until)
-	all, err := s.seconds.samples(ctx, s.rolled, end, labels.MustNewMatcher(labels.MatchNotEqual, labelID, ""))
+	end := min(from+rollStep.Milliseconds(), until)
+	all, err := s.seconds.samples(ctx, from, end, labels.MustNewMatcher(labels.MatchNotEqual, labelID, ""))
 	if err != nil {
 		return false, err
 	}
@@ -63,25 +64,25 @@ func (s *Series) rollOne(ctx context.Context, until int64) (done bool, err error
 	if err := m.commit(); err != nil {
 		return false, err
 	}
-	s.rolled = end
+	s.rolled.Store(end)
 	s.forget(end)
 	return false, nil
 }
 
 // roll writes one metric's minutes.
-func (b *batch) roll(k key, samples map[int64]*sample) error {
+func (b *batch) roll(k key, of *samples) error {
 	id, ok := decode(k.id)
 	if !ok {
 		return nil
 	}
 	minutes := map[int64]*tally{}
-	for _, at := range slices.Sorted(maps.Keys(samples)) {
+	of.each(func(at int64, s *sample) {
 		m := floor(at, b.span)
 		if minutes[m] == nil {
 			minutes[m] = &tally{}
 		}
-		samples[at].count(minutes[m])
-	}
+		s.count(minutes[m])
+	})
 	for _, m := range slices.Sorted(maps.Keys(minutes)) {
 		if err := b.rollMinute(id, k, m+b.span-1, minutes[m]); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"understudy/metric"
@@ -41,8 +42,8 @@ type Series struct {
 	seconds *grain
 	minutes *grain
 
-	mu     sync.Mutex // held by whoever writes
-	rolled int64      // ms: minutes before it are in minutes, whole
+	mu     sync.Mutex   // held by whoever writes
+	rolled atomic.Int64 // ms: minutes before it are in minutes, whole; who reads does not wait for who writes
 }
 
 var (
@@ -84,9 +85,11 @@ func Open(o Options) (*Series, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.seconds.Close())
 	}
-	if s.rolled, err = s.mark(); err != nil {
+	rolled, err := s.mark()
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.rolled.Store(rolled)
 	return s, nil
 }
 
@@ -156,7 +159,7 @@ func (s *Series) Write(ctx context.Context, data []metric.Datum) error {
 func (s *Series) place(ctx context.Context, d metric.Datum, now time.Time, seconds, minutes *batch) error {
 	at := d.At.UnixMilli()
 	if d.High && at > now.Add(-KeepHigh).UnixMilli() {
-		if err := seconds.add(ctx, d); err != nil || at >= s.rolled {
+		if err := seconds.add(ctx, d); err != nil || at >= s.rolled.Load() {
 			return err
 		}
 	}

@@ -101,7 +101,7 @@ func TestMinutesAndStatisticSets(t *testing.T) {
 func TestSecondsAreRolledUpOnceAndLateOnesCount(t *testing.T) {
 	s := fresh(t)
 	at := minute(10 * time.Minute)
-	s.rolled = at.UnixMilli()
+	s.rolled.Store(at.UnixMilli())
 	for i := range 120 {
 		write(t, s, second(at.Add(time.Duration(i)*time.Second), float64(i%60)-10))
 	}
@@ -117,7 +117,7 @@ func TestSecondsAreRolledUpOnceAndLateOnesCount(t *testing.T) {
 		for _, stat := range stats {
 			expect(t, stat, ask(t, s, stat, time.Minute, at), before[stat])
 		}
-		s.rolled = at.UnixMilli()
+		s.rolled.Store(at.UnixMilli())
 	}
 	if err := s.roll(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)

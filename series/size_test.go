@@ -32,7 +32,7 @@ func BenchmarkADay(b *testing.B) {
 				v := [3]float64{3, float64(random.IntN(20)), float64(100+random.IntN(900)) / 10}[m%3]
 				data[m] = metric.Datum{ID: metric.New("App", fmt.Sprint("m", m), "Host", "a"), At: start.Add(time.Duration(at) * time.Second), Values: []float64{v}, High: true}
 			}
-			s.rolled = start.UnixMilli() // the rollup is not measured
+			s.rolled.Store(start.UnixMilli()) // the rollup is not measured
 			if err := s.Write(b.Context(), data); err != nil {
 				b.Fatal(err)
 			}

@@ -17,6 +17,7 @@ type weighted struct{ v, n float64 }
 type tally struct {
 	metric.Set
 	values []weighted
+	bare   bool // values are not kept: no percentile will be asked
 	blind  bool // a statistic set is among them that says nothing of its values: there are no percentiles
 }
 
@@ -31,7 +32,13 @@ func (t *tally) extend(s metric.Set) {
 
 func (t *tally) value(v, n float64) {
 	t.extend(metric.Set{Count: n, Sum: v * n, Min: v, Max: v})
-	t.values = append(t.values, weighted{v, n})
+	t.keep(v, n)
+}
+
+func (t *tally) keep(v, n float64) {
+	if !t.bare {
+		t.values = append(t.values, weighted{v, n})
+	}
 }
 
 func (t *tally) set(s metric.Set) {
@@ -40,14 +47,17 @@ func (t *tally) set(s metric.Set) {
 		t.blind = true
 		return
 	}
-	t.values = append(t.values, weighted{s.Min, s.Count})
+	t.keep(s.Min, s.Count)
 }
 
 // buckets adds a minute that was rolled up. A bucket's samples count as its middle, which is at most 1.1 % away.
 func (t *tally) buckets(h *histogram.FloatHistogram, low, high float64) {
 	t.extend(metric.Set{Count: h.Count, Sum: h.Sum, Min: low, Max: high})
+	if t.bare {
+		return
+	}
 	if h.ZeroCount > 0 {
-		t.values = append(t.values, weighted{0, h.ZeroCount})
+		t.keep(0, h.ZeroCount)
 	}
 	side := func(spans []histogram.Span, counts []float64, sign float64) {
 		index := int32(0)
@@ -55,7 +65,7 @@ func (t *tally) buckets(h *histogram.FloatHistogram, low, high float64) {
 			index += s.Offset
 			for range s.Length {
 				if n := counts[0]; n > 0 {
-					t.values = append(t.values, weighted{min(max(sign*middle(index), low), high), n})
+					t.keep(min(max(sign*middle(index), low), high), n)
 				}
 				counts = counts[1:]
 				index++
