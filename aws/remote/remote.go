@@ -1,6 +1,7 @@
-// Package remote reads and breaks a real ElastiCache group through AWS's own client: what the group is, what
-// happened to it, what CloudWatch measured, and the two calls that change its primary. It decides nothing, and it
-// calls nothing that deploy/aws/iam-policy.json does not allow.
+// Package remote reads, breaks and mends a real ElastiCache group through AWS's own client: what the group is, what
+// happened to it, what CloudWatch measured and alarms of it, who is told, the two calls that change its primary, and
+// those with which a doctor mends it. It decides nothing, and it calls nothing that deploy/aws/iam-policy.json does
+// not allow.
 package remote
 
 import (
@@ -8,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/elasticache"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/middleware"
 )
@@ -42,6 +46,8 @@ type Options struct {
 	// Attempts is how often one call is made at most; 0: 3. 1 for who asks again anyway.
 	Attempts int
 	Within   time.Duration // bounds one call with its attempts; 0: 10 s
+	// Transport carries the requests; nil: the SDK's own.
+	Transport http.RoundTripper
 	// Called is told of every call that has ended, from the goroutine that made it; nil: nobody.
 	Called func(Call)
 }
@@ -53,7 +59,7 @@ type Call struct {
 	At        time.Time     `json:"at"`         // when it was made
 	Took      time.Duration `json:"-"`
 	Error     string        `json:"error,omitempty"`
-	// Changes: it is one of the two that change the group.
+	// Changes: it is one of those that change the group, or its alarms.
 	Changes bool `json:"changes,omitempty"`
 	// Ahead is how far the API's clock is ahead of this machine's, to a second: its answers tell whole seconds.
 	// Nil when no answer came.
@@ -67,6 +73,7 @@ type Client struct {
 	groups *elasticache.Client
 	watch  *cloudwatch.Client
 	tokens *sts.Client
+	topics *sns.Client
 }
 
 // New finds region, endpoint and credentials; it makes no call but those that finding them needs. Errors: ErrConfig.
@@ -91,7 +98,7 @@ func New(ctx context.Context, o Options) (*Client, error) {
 		}
 		c.BaseEndpoint = &o.Endpoint
 	}
-	return &Client{opts: o, region: c.Region, groups: elasticache.NewFromConfig(c), watch: cloudwatch.NewFromConfig(c), tokens: sts.NewFromConfig(c)}, nil
+	return &Client{opts: o, region: c.Region, groups: elasticache.NewFromConfig(c), watch: cloudwatch.NewFromConfig(c), tokens: sts.NewFromConfig(c), topics: sns.NewFromConfig(c)}, nil
 }
 
 func (o Options) load() []func(*config.LoadOptions) error {
@@ -106,11 +113,17 @@ func (o Options) load() []func(*config.LoadOptions) error {
 	if o.AccessKey != "" {
 		all = append(all, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)))
 	}
+	if o.Transport != nil {
+		all = append(all, config.WithHTTPClient(&http.Client{Transport: o.Transport}))
+	}
 	if o.Called != nil {
 		all = append(all, config.WithAPIOptions([]func(*middleware.Stack) error{o.listen}))
 	}
 	return all
 }
+
+// changing are the operations that do not only look.
+var changing = []string{"TestFailover", "ModifyReplicationGroup", "CreateSnapshot", "EnableAlarmActions", "PutMetricAlarm"}
 
 // listen has Called hear of each call, with all of its attempts behind it.
 func (o Options) listen(stack *middleware.Stack) error {
@@ -120,7 +133,7 @@ func (o Options) listen(stack *middleware.Stack) error {
 			out, meta, err := next.HandleInitialize(ctx, in)
 			c := Call{Operation: stack.ID(), At: began, Took: time.Since(began)}
 			c.RequestID, _ = awsmiddleware.GetRequestIDMetadata(meta)
-			c.Changes = c.Operation == "TestFailover" || c.Operation == "ModifyReplicationGroup"
+			c.Changes = slices.Contains(changing, c.Operation)
 			if server, ok := awsmiddleware.GetServerTime(meta); ok {
 				if at, ok := awsmiddleware.GetResponseAt(meta); ok {
 					ahead := server.Sub(at)

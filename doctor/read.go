@@ -1,0 +1,163 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"understudy/aws/remote"
+	"understudy/metric"
+)
+
+// Cloud is where ElastiCache, CloudWatch and SNS are asked: AWS, or the front of a local instance.
+type Cloud interface {
+	Group(ctx context.Context, id string) (remote.Group, error)
+	Alarms(ctx context.Context) ([]remote.Alarm, error)
+	HasMetric(ctx context.Context, id metric.ID) (bool, error)
+	Topic(ctx context.Context, arn string) ([]remote.Subscription, error)
+	Snapshots(ctx context.Context, group string) ([]remote.Snapshot, error)
+	Events(ctx context.Context, group string, since time.Time) ([]remote.Event, error)
+}
+
+var _ Cloud = (*remote.Client)(nil)
+
+// The bounds of what is asked of a cloud.
+const (
+	mostTopics = 50               // that alarms of the group tell
+	mostAsked  = 100              // metrics of its alarms: one call each
+	newMetric  = 20 * time.Minute // a metric is listed up to 15 minutes after its first data: AWS's documentation of ListMetrics
+)
+
+// ReadCloud fills in what the API knows of the group id. It returns the error of the group itself, whose facts are
+// then in Unread, too; what else cannot be read is in Unread only.
+func (p *Patient) ReadCloud(ctx context.Context, c Cloud, id string) error {
+	g, err := c.Group(ctx, id)
+	p.unless(FromGroup, err)
+	if err == nil {
+		p.Group = g
+	}
+	var failed error
+	p.Alarms, failed = c.Alarms(ctx)
+	if p.unless(FromAlarms, failed); failed == nil {
+		p.readMetrics(ctx, c)
+		p.readTopics(ctx, c)
+	}
+	return err
+}
+
+// unless keeps why a source was not read.
+func (p *Patient) unless(s Source, err error) {
+	if err != nil {
+		p.Missed(s, plain(err))
+	}
+}
+
+// Missed says that a source was not read, and why.
+func (p *Patient) Missed(s Source, why string) {
+	if p.Unread == nil {
+		p.Unread = map[Source]string{}
+	}
+	if p.Unread[s] == "" {
+		p.Unread[s] = why
+	}
+}
+
+// plain is an error without the SDK's account of its attempts.
+func plain(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if i := strings.LastIndex(text, "api error "); i >= 0 {
+		return text[i+len("api error "):]
+	}
+	return text
+}
+
+// readMetrics finds the metrics of the group's alarms that nobody publishes.
+func (p *Patient) readMetrics(ctx context.Context, c Cloud) {
+	var asked []metric.ID
+	for _, a := range p.Own() {
+		for _, id := range a.Metrics() {
+			if p.blind(a) || slices.ContainsFunc(asked, id.Equal) || len(asked) == mostAsked {
+				continue
+			}
+			asked = append(asked, id)
+			there, err := c.HasMetric(ctx, id)
+			if err != nil {
+				p.unless(FromMetrics, err)
+				return
+			}
+			if !there && !p.mayCome(id) {
+				p.Absent = append(p.Absent, id)
+			}
+		}
+	}
+}
+
+// rare are metrics that are published only once something has happened.
+var rare = []string{"LastFailoverGap", "BackupAge", "DrillAge", "ArchiveAge", "WebhookAge", "ReplicationLag", "CacheHitRate", "MasterLinkHealthStatus", "DB0AverageTTL"}
+
+// mayCome reports whether a metric is of a node that is there, or of the group, and may have had no reason to be
+// published yet: a primary has no lag, an empty cache no rate of hits.
+func (p *Patient) mayCome(id metric.ID) bool {
+	node := dimension(id, ofNode)
+	there := node == "" || slices.ContainsFunc(p.nodes(), func(n place) bool { return string(n.id) == node })
+	return there && (slices.Contains(rare, id.Name) || strings.HasSuffix(id.Name, "Cmds") || strings.HasSuffix(id.Name, "Latency") || p.young())
+}
+
+// young reports whether the group may be too new for its metrics to be listed.
+func (p *Patient) young() bool {
+	return p.Status != nil && !p.Status.Since.IsZero() && p.At.Sub(p.Status.Since) < newMetric
+}
+
+func (p *Patient) readTopics(ctx context.Context, c Cloud) {
+	p.Topics = map[string]Topic{}
+	for _, a := range p.Own() {
+		for _, arn := range a.Actions {
+			if _, seen := p.Topics[arn]; seen || !strings.Contains(arn, ":sns:") || len(p.Topics) == mostTopics {
+				continue
+			}
+			all, err := c.Topic(ctx, arn)
+			if errors.Is(err, remote.ErrNoTopic) {
+				p.Topics[arn] = Topic{Missing: true}
+				continue
+			}
+			if err != nil {
+				p.unless(FromTopics, err)
+				return
+			}
+			t := Topic{}
+			for _, s := range all {
+				if s.Confirmed {
+					t.Confirmed++
+				} else {
+					t.Pending++
+				}
+			}
+			p.Topics[arn] = t
+		}
+	}
+}
+
+// ReadSnapshots fills in the backups from the API's snapshots.
+func (p *Patient) ReadSnapshots(ctx context.Context, c Cloud, id string) {
+	all, err := c.Snapshots(ctx, id)
+	p.unless(FromBackups, err)
+	for _, s := range all {
+		p.Backup = append(p.Backup, Backup{Name: s.Name, Whole: s.State == remote.Available && !s.Created.IsZero(), Automatic: s.Automatic, Created: s.Created})
+	}
+}
+
+// eventsReach is how far back AWS keeps events.
+const eventsReach = 14 * 24 * time.Hour
+
+// ReadEvents looks for a tried failover in the group's events, when no record tells of a newer one.
+func (p *Patient) ReadEvents(ctx context.Context, c Cloud, id string) {
+	events, err := c.Events(ctx, id, p.At.Add(-eventsReach))
+	p.unless(FromDrills, err)
+	for _, ev := range events {
+		if strings.Contains(strings.ToLower(ev.Message), "test failover api called") && ev.At.After(p.Drill.At) {
+			p.Drill = Drill{At: ev.At}
+		}
+	}
+}
