@@ -183,7 +183,7 @@ func (x examined) state(r Rule, before State) State {
 // or 10/p for the lower half.
 func (r Rule) tooFew(used []metric.Point) bool {
 	p, ok := metric.ParseStat(r.Stat)
-	if !r.IgnoreFewSamples || !ok || p == 0 || p == 1 {
+	if r.FewSamples != IgnoreFew || !ok || p == 0 || p == 1 {
 		return false
 	}
 	least := 10 / p

@@ -162,17 +162,17 @@ func TestNumbersAreWrittenAsJavaDoes(t *testing.T) {
 // Few samples say little about a percentile: with `ignore` the state stays.
 func TestPercentileWithFewSamples(t *testing.T) {
 	for _, c := range []struct {
-		stat   string
-		count  float64
-		ignore bool
-		want   State
+		stat  string
+		count float64
+		few   Few
+		want  State
 	}{
-		{"p99", 999, true, OK}, {"p99", 1000, true, Alarm}, {"p99", 1, false, Alarm},
-		{"p10", 99, true, OK}, {"p10", 100, true, Alarm}, {"Average", 1, true, Alarm},
+		{"p99", 999, IgnoreFew, OK}, {"p99", 1000, IgnoreFew, Alarm}, {"p99", 1, "", Alarm}, {"p99", 1, EvaluateFew, Alarm},
+		{"p10", 99, IgnoreFew, OK}, {"p10", 100, IgnoreFew, Alarm}, {"Average", 1, IgnoreFew, Alarm},
 	} {
-		r := Rule{Stat: c.stat, Period: time.Minute, Periods: 1, Comparison: Greater, IgnoreFewSamples: c.ignore}
+		r := Rule{Stat: c.stat, Period: time.Minute, Periods: 1, Comparison: Greater, FewSamples: c.few}
 		if got := Evaluate(r, OK, []metric.Point{{At: noon.Add(-time.Minute), Value: 1, Count: c.count}}, noon).State; got != c.want {
-			t.Errorf("%s of %v samples, ignore %t: %s, want %s", c.stat, c.count, c.ignore, got, c.want)
+			t.Errorf("%s of %v samples, %q: %s, want %s", c.stat, c.count, c.few, got, c.want)
 		}
 	}
 }

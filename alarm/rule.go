@@ -59,6 +59,15 @@ const (
 // treated are the words of reasons.
 var treated = map[Treatment]string{Missing: "Missing", Ignore: "Ignored", Breaching: "Breaching", NotBreaching: "NonBreaching"}
 
+// Few says what happens while a percentile stands on too few samples to mean much.
+type Few string
+
+// The ways with few samples; "" is EvaluateFew.
+const (
+	EvaluateFew Few = "evaluate"
+	IgnoreFew   Few = "ignore" // the state stays
+)
+
 // Rule is when an alarm is to be in ALARM.
 type Rule struct {
 	// Metric and Stat say what is compared, or Math does, a metric math expression over Queries.
@@ -73,8 +82,7 @@ type Rule struct {
 	Threshold  float64    `json:"threshold"`
 	Comparison Comparison `json:"comparison"`
 	Treatment  Treatment  `json:"treatment,omitempty"`
-	// IgnoreFewSamples keeps the state while a percentile stands on too few samples.
-	IgnoreFewSamples bool `json:"ignore_few_samples,omitempty"`
+	FewSamples Few        `json:"few_samples,omitempty"`
 }
 
 // Query is one line of a metric math alarm: a metric, or an expression over the others' ids.
@@ -87,6 +95,7 @@ type Query struct {
 	Unit       string        `json:"unit,omitempty"`
 	Period     time.Duration `json:"period,omitempty"`
 	Returns    bool          `json:"returns,omitempty"`
+	Account    string        `json:"account,omitempty"` // as it was given: there is one account
 }
 
 // need is M.
@@ -161,6 +170,8 @@ func (r Rule) Validate() error {
 		return invalid("Threshold must be a number")
 	case treated[r.treatment()] == "":
 		return invalid("Value '%s' for TreatMissingData must be one of [breaching, notBreaching, ignore, missing]", r.Treatment)
+	case r.FewSamples != "" && r.FewSamples != EvaluateFew && r.FewSamples != IgnoreFew:
+		return invalid("Value '%s' for EvaluateLowSampleCountPercentile must be one of [evaluate, ignore]", r.FewSamples)
 	}
 	return r.validMetric()
 }

@@ -87,7 +87,11 @@ func ruleFields(r alarm.Rule, put func(string, any), raw func(name, value string
 	} else {
 		put("namespace", r.Metric.Namespace)
 		put("metricName", r.Metric.Name)
-		put("statistic", r.Stat)
+		if strings.HasPrefix(r.Stat, "p") {
+			put("extendedStatistic", r.Stat)
+		} else {
+			put("statistic", r.Stat)
+		}
 		put("period", int(r.Period/time.Second))
 		if r.Unit != "" {
 			put("unit", r.Unit)
@@ -102,6 +106,9 @@ func ruleFields(r alarm.Rule, put func(string, any), raw func(name, value string
 	}
 	if r.Treatment != "" {
 		put("treatMissingData", r.Treatment)
+	}
+	if r.FewSamples != "" {
+		put("evaluateLowSampleCountPercentile", r.FewSamples)
 	}
 }
 

@@ -119,11 +119,7 @@ func trigger(r alarm.Rule) string {
 		treatment = alarm.Missing
 	}
 	o.put("TreatMissingData", treatment)
-	few := ""
-	if r.IgnoreFewSamples {
-		few = "ignore"
-	}
-	o.put("EvaluateLowSampleCountPercentile", few)
+	o.put("EvaluateLowSampleCountPercentile", r.FewSamples)
 	if len(r.Queries) > 0 {
 		o.raw("Metrics", queries(r))
 	}

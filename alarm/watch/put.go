@@ -19,7 +19,7 @@ const (
 
 // Put makes an alarm, or replaces all that was put of it but its tags and its state; earlier data count. Name,
 // Description, Rule or Composite, Muted and Actions of a are taken, and the tags where the alarm is new. Errors: an
-// alarm.Invalid, ErrStopped, the store's.
+// alarm.Invalid, ErrFull, ErrStopped, the store's.
 func (w *Watch) Put(ctx context.Context, a Alarm) error {
 	return w.do(ctx, func(ctx context.Context) error {
 		if err := w.check(a); err != nil {
@@ -49,7 +49,7 @@ func (w *Watch) Put(ctx context.Context, a Alarm) error {
 
 func (w *Watch) add(ctx context.Context, a Alarm) error {
 	if n := len(w.alarms.Names()); n >= MostAlarms {
-		return alarm.Invalid(fmt.Sprintf("There are %d alarms, and no more may be made.", n))
+		return fmt.Errorf("there are %d alarms: %w", n, ErrFull)
 	}
 	now := w.opts.Now()
 	a.Configured, a.Since, a.Updated = now, now, now

@@ -38,6 +38,8 @@ var (
 	ErrNone = shelf.ErrNone
 	// ErrRefused: the topic will never take the message.
 	ErrRefused = errors.New("refused by the topic")
+	// ErrFull: there are MostAlarms.
+	ErrFull = errors.New("no more alarms may be made")
 	// ErrStopped: Run has ended, or has not begun.
 	ErrStopped = errors.New("alarms are not kept now")
 )
