@@ -309,14 +309,20 @@ func pause(ctx context.Context, d time.Duration) {
 
 func (a *Agent) socket() string { return a.opts.Socket }
 
-// login is how redis-server is reached, and as whom.
+// Login is how redis-server is reached, and as whom. Connections count as this agent's.
+func (a *Agent) Login() redis.Login { return a.login() }
+
+// Opened is how many connections to redis-server were made with Login.
+func (a *Agent) Opened() int64 { return a.opened.Load() }
+
 func (a *Agent) login() redis.Login {
+	l := redis.Login{Socket: a.socket()}
 	switch {
 	case a.opts.Adopt != nil:
-		return a.opts.Adopt.Login()
+		l = a.opts.Adopt.Login()
 	case a.opts.Secret != "":
-		return redis.Login{Socket: a.socket(), User: redis.SecretUser, Password: a.opts.Secret}
-	default:
-		return redis.Login{Socket: a.socket()}
+		l.User, l.Password = redis.SecretUser, a.opts.Secret
 	}
+	l.Opened = &a.opened
+	return l
 }

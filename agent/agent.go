@@ -65,6 +65,8 @@ type Agent struct {
 	promotions atomic.Int64 // of this node's servers that were begun, so far
 	changeMu   sync.Mutex   // held while redis-server is being changed by commands
 
+	opened atomic.Int64 // connections to its servers, so far
+
 	dumpMu sync.Mutex // held while redis-server writes its data set for somebody
 
 	peers     peers

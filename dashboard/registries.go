@@ -43,14 +43,6 @@ func (r *Registries) Add(name string) (part *prometheus.Registry, end func()) {
 	}
 }
 
-// Part are the metrics of one part, as Add named it; false: there is none.
-func (r *Registries) Part(name string) (prometheus.Gatherer, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	part, ok := r.parts[name]
-	return part, ok
-}
-
 // Gather implements prometheus.Gatherer.
 func (r *Registries) Gather() ([]*dto.MetricFamily, error) {
 	r.mu.Lock()

@@ -86,7 +86,11 @@ func (g *Group) applied(ctx context.Context, want map[string]string, given map[s
 			why = fmt.Sprintf("%s is %s", n.ID, n.State)
 			continue
 		}
-		gave, err := give(ctx, n.Addr, want)
+		login, ok := g.Login(n.ID)
+		if !ok {
+			continue // it goes
+		}
+		gave, err := give(ctx, login, want)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", n.ID, err)
 		}
@@ -102,10 +106,10 @@ func (g *Group) applied(ctx context.Context, want map[string]string, given map[s
 }
 
 // give has one server take what differs, and names it.
-func give(ctx context.Context, addr string, want map[string]string) (gave []string, err error) {
+func give(ctx context.Context, login redis.Login, want map[string]string) (gave []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
-	c, err := redis.Login{Addr: addr}.Dial(ctx)
+	c, err := login.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}

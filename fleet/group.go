@@ -19,6 +19,7 @@ import (
 	"understudy/dashboard"
 	"understudy/failover"
 	"understudy/proxy"
+	"understudy/redis"
 	"understudy/rpc"
 )
 
@@ -349,6 +350,32 @@ func (g *Group) StoreTroubles() []string { return g.dashboard.StoreTroubles() }
 
 // Addrs are the endpoints' addresses.
 func (g *Group) Addrs() proxy.Addrs { return g.def.Proxy.Addrs() }
+
+// Figures are its proxy's.
+func (g *Group) Figures() proxy.Figures { return g.def.Proxy.Figures() }
+
+// Login is how this process reaches a node's redis-server; false: there is no such node.
+func (g *Group) Login(id cluster.NodeID) (redis.Login, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, ok := g.nodes[id]
+	if !ok {
+		return redis.Login{}, false
+	}
+	return n.Login(), true
+}
+
+// Opened is how many connections to a node's servers this process has made: its agent, all that use Login, and the
+// proxy.
+func (g *Group) Opened(id cluster.NodeID) float64 {
+	g.mu.Lock()
+	n, ok := g.nodes[id]
+	g.mu.Unlock()
+	if !ok {
+		return 0
+	}
+	return float64(n.Opened()) + g.def.Proxy.Opened(id)
+}
 
 // Handler is the group's page.
 func (g *Group) Handler() http.Handler { return g.dashboard.Handler() }

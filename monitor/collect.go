@@ -8,10 +8,11 @@ import (
 	"log/slog"
 	"time"
 
-	redis "github.com/gomodule/redigo/redis"
+	redigo "github.com/gomodule/redigo/redis"
 
 	"understudy/cluster"
 	"understudy/metric"
+	"understudy/redis"
 )
 
 // Group is what the process itself knows of a group now.
@@ -21,9 +22,14 @@ type Group struct {
 	// started. Proxied: there is a proxy that tells.
 	Held, Leaked float64
 	Proxied      bool
-	// Clients are connected to the proxy. They count as the primary's: behind the proxy they share a few
-	// connections, and who has an alarm on CurrConnections means them.
-	Clients float64
+	// Clients are connected to the proxy, and Accepted have been since it started. They count as the primary's:
+	// behind the proxy they share a few connections, and who has an alarm on CurrConnections means them.
+	Clients, Accepted float64
+	// Reach says how a node's server is reached; nil, or false: at its address, by whoever it lets in.
+	Reach func(cluster.NodeID) (redis.Login, bool)
+	// Opened is how many connections to a node's servers the parts of this process have made: they are not counted
+	// as clients. nil: none.
+	Opened func(cluster.NodeID) float64
 	// Backup and Drill are when the newest whole backup was made, and the last drill; zero: there is none.
 	Backup, Drill time.Time
 }
@@ -51,6 +57,8 @@ type Collector struct {
 type past struct {
 	epoch  cluster.Epoch
 	leaked float64
+	// accepted are the clients of the proxy that some primary's NewConnections have had.
+	accepted float64
 }
 
 // watch is a node under watch.
@@ -61,19 +69,23 @@ type watch struct {
 	last    *answer
 	lags    []float64 // of this minute, seconds
 	slow    latencies // of the end of the last minute
+	direct  opened    // clients that have come past the proxy since base
 	current look
 }
 
 // look is what one look at a node gave; answer is nil when it did not answer.
 type look struct {
-	group   string
-	node    cluster.StatusNode
-	at      time.Time // when it was asked
-	full    bool      // it is that of the end of a minute
-	answer  *answer
-	clients float64 // of a full look, if counted
-	counted bool
-	slow    latencies // of a full look
+	group    string
+	node     cluster.StatusNode
+	at       time.Time // when it was asked
+	full     bool      // it is that of the end of a minute
+	answer   *answer
+	clients  float64 // of a full look, if counted
+	counted  bool
+	accepted float64 // clients of the proxy so far, at its primary
+	proxied  bool
+	ours     float64   // connections that this process has made to the server, and to those before it
+	slow     latencies // of a full look
 	// hits and misses of the minute, of a full look, if they could be told.
 	hits, misses float64
 }
@@ -174,9 +186,6 @@ func (c *Collector) collect(ctx context.Context, now time.Time) []metric.Datum {
 		data = append(data, c.group(g, now)...)
 		for _, n := range g.Status.Nodes {
 			w := c.nodes[n.ID]
-			if n.ID == g.Status.Primary {
-				w.current.clients += g.Clients
-			}
 			if w.asked == nil {
 				data = append(data, c.node(w)...)
 			}
@@ -197,9 +206,7 @@ func (c *Collector) collect(ctx context.Context, now time.Time) []metric.Datum {
 func (c *Collector) late() (data []metric.Datum) {
 	for _, w := range c.nodes {
 		if w.asked != nil {
-			clients := w.current.clients // the proxy's
-			w.current = <-w.asked        // it is over: answerWithin
-			w.current.clients += clients
+			w.current = <-w.asked // it is over: answerWithin
 			w.asked = nil
 			data = append(data, c.node(w)...)
 		}
@@ -221,7 +228,10 @@ func (c *Collector) ask(ctx context.Context, groups []Group, now time.Time, full
 			asked := make(chan look, 1)
 			w.asked = asked
 			seen := look{group: g.Status.Group, node: n, at: now, full: full}
-			go func() { w.look(ctx, &seen); asked <- seen }()
+			if n.ID == g.Status.Primary && g.Proxied {
+				seen.proxied, seen.clients, seen.accepted = true, g.Clients, g.Accepted
+			}
+			go func() { w.look(ctx, g, &seen); asked <- seen }()
 		}
 	}
 	for id, w := range c.nodes {
@@ -243,20 +253,20 @@ func (c *Collector) ask(ctx context.Context, groups []Group, now time.Time, full
 }
 
 // look asks a node. One that is known to be down is not asked, so that a port that is somebody else's by now is not.
-func (w *watch) look(ctx context.Context, seen *look) {
+func (w *watch) look(ctx context.Context, g Group, seen *look) {
 	if seen.node.Addr == "" || seen.node.PID == 0 {
 		w.close()
 		return
 	}
 	commands := [][]any{{"INFO", "default"}}
 	if seen.full {
-		commands = [][]any{{"INFO", "everything"}, {"CLIENT", "LIST", "TYPE", "normal"}, {"LATENCY", "HISTOGRAM"}}
+		commands = [][]any{{"INFO", "everything"}, {"CLIENT", "LIST"}, {"LATENCY", "HISTOGRAM"}}
 	}
-	replies, err := w.ask(ctx, seen.node.Addr, commands...)
+	replies, err := w.ask(ctx, g.login(seen.node), commands...)
 	if err != nil {
 		return
 	}
-	text, err := redis.String(replies[0], nil)
+	text, err := redigo.String(replies[0], nil)
 	if err != nil {
 		return
 	}
@@ -264,10 +274,23 @@ func (w *watch) look(ctx context.Context, seen *look) {
 	if !seen.full {
 		return
 	}
-	if list, err := redis.String(replies[1], nil); err == nil {
-		seen.clients, seen.counted = strangers(list), true
+	if g.Opened != nil {
+		seen.ours = g.Opened(seen.node.ID)
+	}
+	if list, err := redigo.String(replies[1], nil); err == nil {
+		seen.clients, seen.counted = seen.clients+strangers(list), true
 	}
 	seen.slow, _ = parseLatencies(replies[2])
+}
+
+// login is how a node is reached.
+func (g Group) login(n cluster.StatusNode) redis.Login {
+	if g.Reach != nil {
+		if l, ok := g.Reach(n.ID); ok {
+			return l
+		}
+	}
+	return redis.Login{Addr: n.Addr}
 }
 
 // group are the Understudy metrics of a group.
@@ -306,7 +329,11 @@ func (c *Collector) group(g Group, now time.Time) []metric.Datum {
 			put(name, "Seconds", max(0, now.Sub(at).Seconds()))
 		}
 	}
-	c.groups[s.Group] = &past{epoch, g.Leaked}
+	p := &past{epoch: epoch, leaked: g.Leaked, accepted: g.Accepted}
+	if was != nil {
+		p.accepted = was.accepted
+	}
+	c.groups[s.Group] = p
 	return data
 }
 

@@ -140,8 +140,8 @@ func TestCountersOfARealServerThatRestartsAreDropped(t *testing.T) {
 	}
 	same(t, first, "group CPUUtilization", "[25]")
 	for _, name := range []string{"DatabaseMemoryUsagePercentage", "SuccessfulWriteRequestLatency"} {
-		if n := len(first["group "+name]); n != 1 {
-			t.Errorf("the group has %d values of %s: %v", n, name, first["group "+name])
+		if len(first["group "+name]) == 0 {
+			t.Errorf("the group has no value of %s", name)
 		}
 	}
 	two.kill()

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	redis "github.com/gomodule/redigo/redis"
+	redigo "github.com/gomodule/redigo/redis"
 
-	rediserver "understudy/redis"
+	"understudy/redis"
 )
 
 // answer is what a node said of itself: the fields of INFO, and its commands' calls and time.
@@ -27,7 +28,7 @@ type calls struct{ calls, usec float64 }
 // parse reads an answer to INFO. Lines that are not understood are left out.
 func parse(text string, at time.Time) *answer {
 	a := &answer{at: at, fields: map[string]string{}, commands: map[string]calls{}}
-	for name, value := range rediserver.InfoFields(text) {
+	for name, value := range redis.InfoFields(text) {
 		command, stats := strings.CutPrefix(name, "cmdstat_")
 		if !stats {
 			a.fields[name] = value
@@ -93,37 +94,36 @@ func (a *answer) database(name, figure string) (float64, bool) {
 
 // line is one connection to a node, kept from look to look.
 type line struct {
-	addr string
-	conn redis.Conn
+	to   redis.Login
+	conn redigo.Conn
 }
 
 // answerWithin bounds a look: the next one is due a second later.
 const answerWithin = 700 * time.Millisecond
 
 // ask asks a node. After an error the connection is made anew.
-func (l *line) ask(ctx context.Context, addr string, commands ...[]any) ([]any, error) {
+func (l *line) ask(ctx context.Context, to redis.Login, commands ...[]any) ([]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	if l.conn != nil && l.addr != addr {
+	if l.conn != nil && (l.to.Addr != to.Addr || l.to.Socket != to.Socket || l.to.User != to.User || l.to.Password != to.Password) {
 		l.close()
 	}
 	if l.conn == nil {
-		c, err := redis.DialContext(ctx, "tcp", addr, redis.DialClientName(ownName), redis.DialConnectTimeout(answerWithin),
-			redis.DialReadTimeout(answerWithin), redis.DialWriteTimeout(answerWithin))
+		c, err := to.Open(ctx, redigo.DialClientName(ownName), redigo.DialReadTimeout(answerWithin), redigo.DialWriteTimeout(answerWithin))
 		if err != nil {
-			return nil, fmt.Errorf("connect to %s: %w", addr, err)
+			return nil, err
 		}
-		l.conn, l.addr = c, addr
+		l.conn, l.to = c, to
 	}
 	replies := make([]any, len(commands))
 	for i, c := range commands {
-		reply, err := redis.DoContext(l.conn, ctx, c[0].(string), c[1:]...)
-		if refused, ok := errors.AsType[redis.Error](err); ok {
+		reply, err := redigo.DoContext(l.conn, ctx, c[0].(string), c[1:]...)
+		if refused, ok := errors.AsType[redigo.Error](err); ok {
 			reply, err = refused, nil // an older server has not all of the commands
 		}
 		if err != nil {
 			l.close()
-			return nil, fmt.Errorf("%v at %s: %w", c[0], addr, err)
+			return nil, fmt.Errorf("%v at %s: %w", c[0], cmp.Or(to.Socket, to.Addr), err)
 		}
 		replies[i] = reply
 	}
@@ -141,14 +141,56 @@ func (l *line) close() {
 const ownName = "understudy-monitor"
 
 // strangers counts the connections of CLIENT LIST that go past the proxy: they are not ours, and neither an agent's nor
-// the proxy's, which come over a unix socket.
+// the proxy's, which come over a unix socket, nor those of replication.
 func strangers(list string) (n float64) {
 	for l := range strings.Lines(list) {
-		if strings.TrimSpace(l) != "" && !strings.Contains(l, " name="+ownName+" ") && !strings.Contains(l, " addr=/") {
+		if strings.TrimSpace(l) != "" && !strings.Contains(l, " name="+ownName+" ") && !strings.Contains(l, " addr=/") && !replication(l) {
 			n++
 		}
 	}
 	return n
+}
+
+// replication: https://redis.io/docs/latest/commands/client-list/ has S for a replica and M for the primary.
+func replication(line string) bool {
+	_, rest, _ := strings.Cut(line, " flags=")
+	flags, _, _ := strings.Cut(rest, " ")
+	return strings.ContainsAny(flags, "MS")
+}
+
+// opened counts the connections to a node that neither we nor replicas have made. redis-server counts all of them, also
+// those that end before anybody could list them, and does not tell them apart. So ours are taken off: the parts of this
+// process count what they open, and each replica's connection is one more partial or full sync. Listing new client ids
+// would miss who stays for less than a second, and PHP's clients do. Ours are counted by another clock than the
+// server's: what is not in both yet shows as a client too few, and is made up for by the next minute.
+type opened struct{ told float64 }
+
+// since is how many have come since the last full look; false: the server has been another one, or its counters went
+// back.
+func (o *opened) since(l look, base *answer) (float64, bool) {
+	now, ok := l.answer.strangers()
+	now -= l.ours
+	if base == nil || !ok {
+		o.told = now
+		return 0, false
+	}
+	if _, ok := l.answer.delta(base, "total_connections_received"); !ok {
+		o.told = now
+		return 0, false
+	}
+	new := max(0, now-o.told)
+	o.told += new
+	return new, true
+}
+
+// strangers are the connections so far that are not of replicas.
+func (a *answer) strangers() (float64, bool) {
+	n, ok := a.number("total_connections_received")
+	for _, sync := range []string{"sync_full", "sync_partial_ok"} {
+		v, _ := a.number(sync)
+		n -= v
+	}
+	return n, ok
 }
 
 // latencies is an answer to LATENCY HISTOGRAM: by command, how many calls took up to so many microseconds.
@@ -156,17 +198,17 @@ type latencies map[string]map[float64]float64
 
 func parseLatencies(reply any) (latencies, error) {
 	all := latencies{}
-	list, err := redis.Values(reply, nil)
+	list, err := redigo.Values(reply, nil)
 	if err != nil {
 		return nil, fmt.Errorf("LATENCY HISTOGRAM: %w", err)
 	}
 	for i := 0; i+1 < len(list); i += 2 {
-		name, err1 := redis.String(list[i], nil)
-		body, err2 := redis.Values(list[i+1], nil)
+		name, err1 := redigo.String(list[i], nil)
+		body, err2 := redigo.Values(list[i+1], nil)
 		if err1 != nil || err2 != nil || len(body) < 4 {
 			return nil, fmt.Errorf("LATENCY HISTOGRAM: %v %v %v", err1, err2, body)
 		}
-		buckets, err := redis.Int64s(body[3], nil)
+		buckets, err := redigo.Int64s(body[3], nil)
 		if err != nil {
 			return nil, fmt.Errorf("LATENCY HISTOGRAM of %s: %w", name, err)
 		}

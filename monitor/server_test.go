@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,17 +25,27 @@ type server struct {
 	dir  string
 	port int
 	args []string
+	pass string
 	cmd  *exec.Cmd
 	conn redigo.Conn
 }
 
-func startServer(t *testing.T, id cluster.NodeID, args ...string) *server {
+func startServer(t *testing.T, id cluster.NodeID) *server {
+	t.Helper()
+	return startLocked(t, id, "")
+}
+
+// startLocked starts one that asks for a password, and has a unix socket.
+func startLocked(t *testing.T, id cluster.NodeID, pass string) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, id: id, dir: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port, args: args}
+	s := &server{t: t, id: id, dir: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port, pass: pass}
+	if pass != "" {
+		s.args = []string{"--requirepass", pass, "--masterauth", pass, "--unixsocket", s.socket()}
+	}
 	_ = l.Close()
 	s.start()
 	t.Cleanup(s.kill)
@@ -53,7 +64,7 @@ func (s *server) start() {
 		s.t.Fatal(err)
 	}
 	s.until("it answers", func() bool {
-		s.conn, err = redigo.Dial("tcp", s.addr())
+		s.conn, err = redigo.Dial("tcp", s.addr(), redigo.DialPassword(s.pass))
 		return err == nil
 	})
 }
@@ -65,6 +76,8 @@ func (s *server) kill() {
 }
 
 func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+func (s *server) socket() string { return filepath.Join(s.dir, "s") }
 
 func (s *server) do(command string, args ...any) string {
 	s.t.Helper()

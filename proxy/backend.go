@@ -85,6 +85,7 @@ func (l *loop) open(key laneKey, b *backend) (*backend, error) {
 	}
 	l.backends++
 	l.opened++
+	l.metrics.opened.WithLabelValues(string(key.node)).Inc()
 	b.id = l.opened
 	if key.user == "" && key.pass == "" {
 		b.access = s.Access

@@ -109,6 +109,7 @@ func (l *loop) accept(d door) {
 			continue
 		}
 		l.clients[c] = struct{}{}
+		l.metrics.accepted.Inc()
 		if d.kind == split {
 			l.splits++
 		}

@@ -32,6 +32,8 @@ type metrics struct {
 	staleness            prometheus.Histogram
 	replicaAge           *prometheus.GaugeVec
 	refused, routes      *prometheus.CounterVec
+	opened               *prometheus.CounterVec
+	accepted             prometheus.Counter
 	oldest               prometheus.Gauge
 }
 
@@ -69,6 +71,7 @@ func newMetrics(o *Options) *metrics {
 		replicaReads: counter("replica_reads_total", "Reads that a replica answered."),
 		onLead:       counter("primary_reads_total", "Reads of the reader and split endpoints that the primary answered."),
 		rejected:     counter("rejected_clients_total", "Connections refused because MaxClients or the machine's open files were reached."),
+		accepted:     counter("accepted_clients_total", "Connections of clients that were taken."),
 		handshakes:   counter("failed_handshakes_total", "TLS handshakes of clients that failed or took too long."),
 		logins:       counter("failed_logins_total", "Logins of clients that were refused."),
 		throttled:    counter("throttled_logins_total", "Logins that were refused unseen because too many had failed from their address."),
@@ -81,6 +84,8 @@ func newMetrics(o *Options) *metrics {
 		holdSeconds: f.NewHistogram(prometheus.HistogramOpts{Name: "understudy_proxy_hold_seconds",
 			Help: "How long held requests waited.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 	}
+	m.opened = f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_proxy_opened_connections_total",
+		Help: "Connections to redis-servers that were made."}, []string{"node"})
 	m.addReads(f, counter)
 	m.addHold(f, gauge)
 	m.addLimits(o, f)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomodule/redigo/redis"
@@ -39,15 +40,26 @@ type Login struct {
 	User, Password string
 	// TLS says how to speak it with a host, at Addr; nil: in the clear.
 	TLS func(host string) *tls.Config
+	// Opened counts the connections that were made; nil: nobody asks.
+	Opened *atomic.Int64
 }
 
 // Dial connects, and logs in if there is a password.
 func (l Login) Dial(ctx context.Context) (*Control, error) {
+	c, err := l.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Control{login: l, conn: c}, nil
+}
+
+// Open is Dial for who has commands of their own.
+func (l Login) Open(ctx context.Context, how ...redis.DialOption) (redis.Conn, error) {
 	network, place := "unix", l.Socket
 	if place == "" {
 		network, place = "tcp", l.Addr
 	}
-	how := []redis.DialOption{redis.DialUsername(l.User), redis.DialPassword(l.Password)}
+	how = append(how, redis.DialUsername(l.User), redis.DialPassword(l.Password), redis.DialContextFunc(l.connect))
 	if l.Socket == "" && l.TLS != nil {
 		host, _, err := net.SplitHostPort(l.Addr)
 		if err != nil {
@@ -59,7 +71,16 @@ func (l Login) Dial(ctx context.Context) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to redis-server at %s: %w", place, known(err))
 	}
-	return &Control{login: l, conn: c}, nil
+	return c, nil
+}
+
+// connect counts a connection when it is made: redis-server does, whether it lets us in or not.
+func (l Login) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err == nil && l.Opened != nil {
+		l.Opened.Add(1)
+	}
+	return c, err
 }
 
 // Control is one connection to a server. Calls may come from several goroutines; they are served one
@@ -362,7 +383,9 @@ func (c *Control) PromoteFor(ctx context.Context, as cluster.Access) (Replicatio
 // replica would make it so, and take a new replication id for it: then nobody who was told of the
 // log would know its name. So we play that replica for a moment, before anybody is told.
 func (c *Control) startBacklog(ctx context.Context) (Replication, error) {
-	as, err := c.login.Dial(ctx)
+	replica := c.login
+	replica.Opened = nil // the server's sync_full counts it
+	as, err := replica.Dial(ctx)
 	if err != nil {
 		return Replication{}, fmt.Errorf("start the backlog: %w", err)
 	}

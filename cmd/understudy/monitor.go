@@ -80,8 +80,9 @@ func (g *local) startMonitor(a *app) error {
 // monitored are the fleet's groups as they are now.
 func (g *local) monitored() (all []monitor.Group) {
 	for _, x := range g.fleet.Groups() {
-		m := monitor.Group{Status: x.Status()}
-		g.askProxy(x.Name(), &m)
+		f := x.Figures()
+		m := monitor.Group{Status: x.Status(), Reach: x.Login, Opened: x.Opened,
+			Proxied: true, Held: f.Held, Leaked: f.Leaked, Clients: f.Clients, Accepted: f.Accepted}
 		for _, b := range g.backups.archive.List(x.Name()) {
 			if b.Whole() && b.Created.After(m.Backup) {
 				m.Backup = b.Created
@@ -90,29 +91,4 @@ func (g *local) monitored() (all []monitor.Group) {
 		all = append(all, m)
 	}
 	return all
-}
-
-// askProxy fills in what a group's proxy tells.
-func (g *local) askProxy(group string, m *monitor.Group) {
-	part, ok := g.metrics.Part("proxy " + group)
-	if !ok {
-		return
-	}
-	families, err := part.Gather()
-	if err != nil {
-		return
-	}
-	m.Proxied = true
-	for _, f := range families {
-		for _, x := range f.Metric {
-			switch f.GetName() {
-			case "understudy_proxy_held_requests":
-				m.Held += x.GetGauge().GetValue()
-			case "understudy_proxy_clients":
-				m.Clients += x.GetGauge().GetValue()
-			case "understudy_proxy_leaked_errors_total":
-				m.Leaked += x.GetCounter().GetValue()
-			}
-		}
-	}
 }

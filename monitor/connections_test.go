@@ -1,0 +1,58 @@
+package monitor
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	redigo "github.com/gomodule/redigo/redis"
+
+	"understudy/cluster"
+	"understudy/redis"
+)
+
+// Clients that stay for a moment only are counted, and neither our own connections nor those of replicas are, new or
+// old. The proxy's clients are the primary's, whoever that is.
+func TestConnectionsOfClientsAreCountedAndNoOthers(t *testing.T) {
+	one, two := startLocked(t, "main-001", "pa ss"), startLocked(t, "main-002", "pa ss")
+	w := watchServers(t, one, two)
+	logins := map[cluster.NodeID]redis.Login{}
+	for _, s := range w.nodes {
+		logins[s.id] = redis.Login{Socket: s.socket(), Password: s.pass, Opened: &atomic.Int64{}}
+	}
+	w.group.Reach = func(id cluster.NodeID) (redis.Login, bool) { l, ok := logins[id]; return l, ok }
+	w.group.Opened = func(id cluster.NodeID) float64 { return float64(logins[id].Opened.Load()) }
+	two.follow(one)
+	w.minute()
+	one.do("CLIENT", "KILL", "TYPE", "replica")
+	one.until("the replica is back", func() bool { return strings.Contains(one.do("INFO", "stats"), "sync_partial_ok:1") })
+	for range 5 {
+		c, err := redigo.Dial("tcp", one.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+	}
+	for range 3 {
+		c, err := logins[one.id].Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	w.group.Proxied, w.group.Clients, w.group.Accepted = true, 40, 100
+	first := w.minute()
+	same(t, first, "group NewConnections", "[105 0]")
+	same(t, first, "group CurrConnections", "[41 1]") // the test's own are clients
+	same(t, first, "group LinksDown", "[0]")
+	same(t, w.minute(), "group NewConnections", "[0 0]")
+
+	// No primary at the end of a minute, and another one at the end of the next.
+	w.group.Status.Primary, w.group.Accepted = "", 107
+	same(t, w.minute(), "group NewConnections", "[0 0]")
+	two.do("REPLICAOF", "NO", "ONE")
+	one.follow(two)
+	w.group.Status.Primary, w.group.Accepted = two.id, 110
+	same(t, w.minute(), "group NewConnections", "[10]")
+	same(t, w.minute(), "group NewConnections", "[0 0]")
+}
