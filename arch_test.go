@@ -22,7 +22,7 @@ var floors = map[string]int{
 	"failover": 1, "alarm": 1, "shelf": 1, "metricmath": 1, "history": 1, "placement": 1, "aws/jmespath": 1,
 	"etcd": 2, "redis": 2, "failover/sim": 2, "rpc": 2, "certs": 2, "aws/wire": 2, "aws/remote": 2, "backup": 2, "series": 2, "notify": 2, "alarm/watch": 2,
 	"agent": 3, "host": 3, "proxy": 3, "upstream": 3, "drill": 3, "dashboard": 3, "monitor": 3, "shopify": 3,
-	"doctor": 3, "aws": 3, "aws/elasticache": 3, "aws/cloudwatch": 3, "aws/sns": 3, "aws/sts": 3, "aws/cli": 3,
+	"alarm/pack": 3, "doctor": 3, "aws": 3, "aws/elasticache": 3, "aws/cloudwatch": 3, "aws/sns": 3, "aws/sts": 3, "aws/cli": 3,
 	"fleet":          4,
 	"cmd/understudy": 5,
 }

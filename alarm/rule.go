@@ -214,3 +214,23 @@ func across(period time.Duration) string {
 	}
 	return "a day (EvaluationPeriods * Period must be <= 86400) for alarms using period < 3600"
 }
+
+// signs are for people.
+var signs = map[Comparison]string{GreaterOrEqual: ">=", Greater: ">", Less: "<", LessOrEqual: "<="}
+
+// String is the rule for people: Maximum of Mine/m{shop=a} > 10, 3 of 5 × 1 min.
+func (r Rule) String() string {
+	what := r.Stat + " of " + r.Metric.String()
+	for _, q := range r.Queries {
+		if q.Returns && q.Expression != "" {
+			what = q.Expression
+		} else if q.Returns {
+			what = q.Stat + " of " + q.Metric.String()
+		}
+	}
+	period := fmt.Sprintf("%d s", r.Period/time.Second)
+	if r.Period%time.Minute == 0 {
+		period = fmt.Sprintf("%d min", r.Period/time.Minute)
+	}
+	return fmt.Sprintf("%s %s %v, %d of %d × %s", what, signs[r.Comparison], r.Threshold, r.need(), r.Periods, period)
+}

@@ -130,7 +130,7 @@ func (f *Fleet) open(ctx context.Context) {
 	if f.opts.Open == nil {
 		return
 	}
-	specs, err := f.specs(ctx)
+	specs, err := f.Specs(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			f.log.Warn("the groups in the store are not known", "error", err)
@@ -154,8 +154,8 @@ func (f *Fleet) open(ctx context.Context) {
 // storeWithin bounds a call of the store.
 const storeWithin = 2 * time.Second
 
-// specs are the desired states in the store, by the groups' names.
-func (f *Fleet) specs(ctx context.Context) (map[string]cluster.Spec, error) {
+// Specs are the desired states in the store, by the groups' names.
+func (f *Fleet) Specs(ctx context.Context) (map[string]cluster.Spec, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
 	entries, _, err := f.opts.Store.List(ctx, cluster.GroupsPrefix)
@@ -178,7 +178,7 @@ func (f *Fleet) specs(ctx context.Context) (map[string]cluster.Spec, error) {
 
 // Spec is the desired state of a group in the store; ok is false when there is none.
 func (f *Fleet) Spec(ctx context.Context, group string) (spec cluster.Spec, ok bool, err error) {
-	all, err := f.specs(ctx)
+	all, err := f.Specs(ctx)
 	if err != nil {
 		return cluster.Spec{}, false, fmt.Errorf("read the desired state of %s: %w", group, err)
 	}

@@ -88,7 +88,9 @@ func TestASuppressorKeepsActionsBack(t *testing.T) {
 		if page, _ := w.Alarm("page"); page.Suppression.By != alarm.ByExtension {
 			t.Errorf("%+v", page)
 		}
-		told := func() []string { return slices.DeleteFunc(world.taken(), func(s string) bool { return !strings.HasPrefix(s, "page") }) }
+		told := func() []string {
+			return slices.DeleteFunc(world.taken(), func(s string) bool { return !strings.HasPrefix(s, "page") })
+		}
 		if len(told()) != 0 {
 			t.Errorf("told while suppressed: %v", told())
 		}

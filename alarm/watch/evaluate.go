@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -149,7 +150,9 @@ func (m *math) points(ctx context.Context, from metric.Reader, r alarm.Rule, q m
 // move writes what an evaluation came to, and all that is to be told of it, in one.
 func (w *Watch) move(ctx context.Context, name string, d alarm.Decision) error {
 	now := w.opts.Now()
+	var before alarm.State
 	a, err := w.alarms.Change(ctx, name, func(a *Alarm) error {
+		before = a.State
 		a.Evaluation, a.Updated = d.Evaluation, now
 		if d.Changed {
 			w.enter(a, d, now)
@@ -159,7 +162,7 @@ func (w *Watch) move(ctx context.Context, name string, d alarm.Decision) error {
 	if err != nil || !d.Changed {
 		return err
 	}
-	w.changed(ctx, a)
+	w.changed(ctx, a, before)
 	return nil
 }
 
@@ -176,9 +179,13 @@ func (w *Watch) enter(a *Alarm, d alarm.Decision, now time.Time) {
 }
 
 // changed has told what an alarm's new state is, and looks at those that depend on it.
-func (w *Watch) changed(ctx context.Context, a Alarm) {
+func (w *Watch) changed(ctx context.Context, a Alarm, before alarm.State) {
 	w.metrics.changes.WithLabelValues(string(a.State)).Inc()
-	w.log.Info("alarm changed", "alarm", a.Name, "state", string(a.State), "reason", a.Reason)
+	level := slog.LevelDebug
+	if a.State == alarm.Alarm || before == alarm.Alarm {
+		level = slog.LevelInfo
+	}
+	w.log.Log(ctx, level, "alarm changed", "alarm", a.Name, "state", string(a.State), "reason", a.Reason)
 	w.tell(a)
 	for _, name := range slices.Sorted(maps.Keys(w.parents[a.Name])) {
 		if err := w.weigh(ctx, name, alarm.Cause{Child: a.Name}); err != nil {

@@ -259,6 +259,11 @@ func (w *Watch) Test(ctx context.Context, name string) ([]Tested, error) {
 			failure = err.Error()
 		}
 		t.Error = failure
+		if w.opts.Confirmed != nil && failure == "" {
+			if t.Subscribers, err = w.opts.Confirmed(ctx, topic); err != nil {
+				return all, err
+			}
+		}
 		all = append(all, t)
 	}
 	return all, nil
@@ -267,5 +272,6 @@ func (w *Watch) Test(ctx context.Context, name string) ([]Tested, error) {
 // Tested is a message of a test.
 type Tested struct {
 	Post
-	Error string `json:"error,omitempty"` // "": its topic took it
+	Error       string `json:"error,omitempty"` // "": its topic took it
+	Subscribers int    `json:"subscribers"`     // confirmed ones of the topic
 }

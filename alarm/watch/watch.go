@@ -18,18 +18,20 @@ import (
 	"understudy/shelf"
 )
 
-// Options say over what. All but Now, Metrics and Logger are needed.
+// Options say over what. All but Confirmed, Now, Metrics and Logger are needed.
 type Options struct {
 	Store  cluster.Store
 	Reader metric.Reader
 	// Publish has a topic take a message; when it returns nil the message is safe. An error that says that it will never
 	// be taken wraps ErrRefused; any other is tried again.
 	Publish func(ctx context.Context, p Post) error
-	Region  string
-	Account string // twelve digits
-	Now     func() time.Time
-	Metrics prometheus.Registerer
-	Logger  *slog.Logger
+	// Confirmed is how many confirmed subscriptions a topic has; nil: tests do not tell.
+	Confirmed func(ctx context.Context, topic string) (int, error)
+	Region    string
+	Account   string // twelve digits
+	Now       func() time.Time
+	Metrics   prometheus.Registerer
+	Logger    *slog.Logger
 }
 
 // Errors of a Watch, compared with errors.Is. A rule that is none is an alarm.Invalid.

@@ -87,6 +87,18 @@ func (s *Service) createTopic(ctx context.Context, in *sns.CreateTopicInput) (*s
 	return &sns.CreateTopicOutput{TopicArn: aws.String(s.arn(*in.Name))}, nil
 }
 
+// Topic makes sure that a topic of that name is there, and returns its ARN.
+func (s *Service) Topic(ctx context.Context, name string) (string, error) {
+	out, err := s.createTopic(ctx, &sns.CreateTopicInput{Name: &name})
+	if err != nil {
+		return "", err
+	}
+	return *out.TopicArn, nil
+}
+
+// TopicName reports whether a topic may have that name.
+func TopicName(name string) bool { return topicName.MatchString(name) }
+
 // topic finds a topic by its ARN.
 func (s *Service) topic(ctx context.Context, arn *string) (topic, error) {
 	name, rest, err := s.topicOf(aws.ToString(arn), "TopicArn")

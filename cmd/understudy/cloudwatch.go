@@ -11,7 +11,7 @@ func (g *local) withCloudWatch(services ...*wire.Service) ([]*wire.Service, erro
 	if g.series == nil {
 		return services, nil
 	}
-	s, err := cloudwatch.New(cloudwatch.Options{Reader: g.series, Writer: g.series})
+	s, err := cloudwatch.New(cloudwatch.Options{Reader: g.series, Writer: g.series, Alarms: g.alarms})
 	if err != nil {
 		return nil, err
 	}

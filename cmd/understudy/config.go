@@ -51,6 +51,7 @@ type config struct {
 	AWS           awsConfig     `yaml:",inline"`
 	Notify        notifyConfig  `yaml:",inline"`
 	Monitor       monitorConfig `yaml:",inline"`
+	Alarms        alarmConfig   `yaml:",inline"`
 	RedisServer   string        `yaml:"redis-server"`
 	LogFormat     string        `yaml:"log-format"`
 }
@@ -63,7 +64,7 @@ func defaultConfig() config {
 		Data: defaultData, Group: "main", Nodes: 3, Zones: list{"us-east-1a", "us-east-1b", "us-east-1c"},
 		Durability: string(cluster.DurabilitySync), Profile: "fast", OnLostQuorum: string(cluster.LostQuorumShrink),
 		PrimaryAddr: "127.0.0.1:7379", ReaderAddr: "127.0.0.1:7380", SplitAddr: "127.0.0.1:7381", HTTPAddr: "127.0.0.1:7390",
-		Hold: 5 * time.Second, Waits: defaultWaits(), Reads: string(proxy.ReadsPermit), Doors: doors(defaultEntrance()), AWS: defaultAWS(), Notify: defaultNotify(), Monitor: defaultMonitor(), LogFormat: "text",
+		Hold: 5 * time.Second, Waits: defaultWaits(), Reads: string(proxy.ReadsPermit), Doors: doors(defaultEntrance()), AWS: defaultAWS(), Notify: defaultNotify(), Monitor: defaultMonitor(), Alarms: defaultAlarms(), LogFormat: "text",
 	}
 }
 
@@ -98,6 +99,7 @@ func (c *config) flags() *pflag.FlagSet {
 	c.AWS.flags(fs)
 	c.Notify.flags(fs)
 	c.Monitor.flags(fs)
+	c.Alarms.flags(fs)
 	fs.StringVar(&c.RedisServer, "redis-server", c.RedisServer, "path of redis-server or valkey-server, 7.0 or newer; empty: found in PATH")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "format of the log on stderr: text or json")
 	return fs
@@ -233,6 +235,9 @@ func (c *config) validate() error {
 		return err
 	}
 	if err := c.Monitor.validate(); err != nil {
+		return err
+	}
+	if err := c.Alarms.validate(); err != nil {
 		return err
 	}
 	return c.validateAddrs()

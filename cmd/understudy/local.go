@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"understudy/alarm/watch"
 	"understudy/aws"
 	"understudy/aws/elasticache"
 	"understudy/aws/sns"
@@ -57,6 +58,8 @@ type local struct {
 	events      chan notify.Post // of groups, that could not be published yet
 	backups     backups
 	series      *series.Series // of metrics; nil: none are kept
+	ages        ages           // of the monitor alone
+	alarms      *watch.Watch   // nil: as there are no metrics
 }
 
 // prepare checks and takes all that can be refused, and starts nothing: its errors are one line for
@@ -172,7 +175,7 @@ func (g *local) start(ctx context.Context, a *app) error {
 	if err := g.startGroups(ctx, a, fencer, store); err != nil {
 		return err
 	}
-	pages := g.courier.Handler(g.withBackups(&g.pages))
+	pages := g.withAlarms(g.courier.Handler(g.withBackups(&g.pages)))
 	a.run("http", part{"http", func(ctx context.Context) error {
 		return g.door.serve(ctx, g.http, pages, g.courier.ServeCertificate, g.aws.Before)
 	}})
@@ -235,6 +238,9 @@ func (g *local) startGroups(ctx context.Context, a *app, fencer *redis.Fencer, s
 	}
 	a.run("groups", part{"groups", g.fleet.Run}, part{"passwords", g.followLogins})
 	if err := g.startMonitor(a); err != nil {
+		return err
+	}
+	if err := g.startPacks(ctx, a, store); err != nil {
 		return err
 	}
 	// These end before the groups that they change.

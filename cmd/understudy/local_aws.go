@@ -26,6 +26,9 @@ func (g *local) startAWS(ctx context.Context, a *app, store cluster.Store) error
 	if err := g.startSNS(ctx, a, store, g.metricWriter()); err != nil {
 		return err
 	}
+	if err := g.startAlarms(ctx, a, store); err != nil {
+		return err
+	}
 	groups, err := elasticache.New(ctx, elasticache.Options{
 		Groups: awsGroups{g}, Store: store, Home: c.Group, Zones: c.Zones, Region: c.AWS.Region,
 		Engine:     elasticache.Engine{Name: g.binary.Flavor, Version: g.binary.Version},
@@ -179,9 +182,12 @@ func (g *local) openDoor(group string, at cluster.Endpoints, door elasticache.Do
 // tlsDir has the authority and the certificate of groups with encryption in transit.
 func (g *local) tlsDir() string { return filepath.Join(g.config.Data, "tls") }
 
+// endpointsCert is the name of their certificate.
+const endpointsCert = "endpoints"
+
 // certificates are what such groups show, made when the first needs them.
 func (g *local) certificates(host string) (*certs.Files, error) {
-	dir, name := g.tlsDir(), "endpoints"
+	dir, name := g.tlsDir(), endpointsCert
 	if err := certs.Init(dir, "understudy "+g.config.Group, false); err != nil && !errors.Is(err, certs.ErrExists) {
 		return nil, err
 	}
