@@ -28,7 +28,7 @@ func dimension(id metric.ID, name string) string {
 
 // concerns reports whether a metric is of the group, or was meant to be.
 func (p Patient) concerns(id metric.ID) bool {
-	group := p.id()
+	group := p.Name()
 	node := dimension(id, ofNode)
 	return group != "" && (dimension(id, ofGroup) == group || node == group || node != "" && (p.has(cluster.NodeID(node)) || cluster.GroupOf(cluster.NodeID(node)) == group))
 }
@@ -67,7 +67,7 @@ func names(rule, alarm string) bool {
 
 // blind reports whether an alarm looks at a metric of a node that is called as the group: AWS publishes none.
 func (p Patient) blind(a remote.Alarm) bool {
-	group := p.id()
+	group := p.Name()
 	return slices.ContainsFunc(a.Metrics(), func(id metric.ID) bool {
 		return id.Namespace == metric.ElastiCache && dimension(id, ofNode) == group && !p.has(cluster.NodeID(group))
 	})
@@ -121,7 +121,7 @@ func (e *exam) listening(a remote.Alarm) string {
 func (e *exam) addBlind(a remote.Alarm) {
 	better := e.lagAlarm(a.Actions)
 	f := Finding{ID: "alarm-dimension-is-a-group", Subject: a.Name, What: fmt.Sprintf("Alarm %s looks at %s with %s=%s, which is the id of the group and of no node: nobody publishes that metric, so it is %s whatever happens.",
-		a.Name, a.Metrics()[0].Name, ofNode, e.id(), or(a.State, "INSUFFICIENT_DATA"))}
+		a.Name, a.Metrics()[0].Name, ofNode, e.Name(), or(a.State, "INSUFFICIENT_DATA"))}
 	if better != nil && isLag(a) {
 		f.Repair, f.Fix = e.putAlarm(*better), put(*better)
 		if e.watched(isLag, better.Name) {

@@ -22,9 +22,9 @@ const (
 func (e *exam) backups() {
 	if e.sees(FromGroup) && e.Group.SnapshotRetention == 0 {
 		days := keepBackups
-		e.add(Finding{ID: "snapshot-retention-0", What: fmt.Sprintf("Group %s keeps no daily backups: its retention is 0 days.", e.id()),
-			Repair: e.Place.aws("elasticache", "modify-replication-group", "--replication-group-id", e.id(), "--snapshot-retention-limit", fmt.Sprint(days), "--apply-immediately"),
-			Fix:    change(e.id(), fmt.Sprintf("keep daily backups for %d days", days), remote.Change{SnapshotRetention: &days})})
+		e.add(Finding{ID: "snapshot-retention-0", What: fmt.Sprintf("Group %s keeps no daily backups: its retention is 0 days.", e.Name()),
+			Repair: e.Place.aws("elasticache", "modify-replication-group", "--replication-group-id", e.Name(), "--snapshot-retention-limit", fmt.Sprint(days), "--apply-immediately"),
+			Fix:    change(e.Name(), fmt.Sprintf("keep daily backups for %d days", days), remote.Change{SnapshotRetention: &days})})
 	}
 	if !e.sees(FromBackups) {
 		return
@@ -33,7 +33,7 @@ func (e *exam) backups() {
 	var newest *Backup
 	for i, b := range e.Backup {
 		if b.Damaged != "" {
-			e.add(Finding{ID: "backup-damaged", Subject: b.Name, What: fmt.Sprintf("Backup %s of group %s is damaged: %s.", b.Name, e.id(), strings.TrimRight(b.Damaged, ".")),
+			e.add(Finding{ID: "backup-damaged", Subject: b.Name, What: fmt.Sprintf("Backup %s of group %s is damaged: %s.", b.Name, e.Name(), strings.TrimRight(b.Damaged, ".")),
 				Repair: e.Place.own("backup", "delete", b.Name) + " && " + repair})
 		} else if b.Whole {
 			newest = &e.Backup[i]
@@ -41,10 +41,10 @@ func (e *exam) backups() {
 	}
 	switch {
 	case newest == nil:
-		e.add(Finding{ID: "no-backup", What: fmt.Sprintf("There is no backup of group %s: what a person or a program deletes is gone from all nodes.", e.id()), Repair: repair, Fix: fix})
+		e.add(Finding{ID: "no-backup", What: fmt.Sprintf("There is no backup of group %s: what a person or a program deletes is gone from all nodes.", e.Name()), Repair: repair, Fix: fix})
 		return
 	case e.At.Sub(newest.Created) > backupTooOld:
-		e.add(Finding{ID: "backup-too-old", Subject: newest.Name, What: fmt.Sprintf("The newest backup of group %s is %s old: %s.", e.id(), age(e.At.Sub(newest.Created)), newest.Name), Repair: repair, Fix: fix})
+		e.add(Finding{ID: "backup-too-old", Subject: newest.Name, What: fmt.Sprintf("The newest backup of group %s is %s old: %s.", e.Name(), age(e.At.Sub(newest.Created)), newest.Name), Repair: repair, Fix: fix})
 	}
 	if !newest.Read {
 		e.add(Finding{ID: "backup-never-verified", Subject: newest.Name, What: fmt.Sprintf("Nobody knows whether backup %s can be read: ElastiCache verifies none.", newest.Name)})
@@ -53,7 +53,7 @@ func (e *exam) backups() {
 
 // backUp is how a backup is made now.
 func (e *exam) backUp() (repair string, fix *Fix) {
-	id := e.id()
+	id := e.Name()
 	if e.Local {
 		return e.Place.own("backup", "create", "--group", id), &Fix{Does: "make a backup of group " + id, Call: "POST /api/backups",
 			act: func(ctx context.Context, h Hands) error { return h.BackUp(ctx, id, "") }}
@@ -73,7 +73,7 @@ func (e *exam) writer() string {
 	for _, n := range e.Group.Nodes {
 		return string(n.ID)
 	}
-	return e.id() + "-001"
+	return e.Name() + "-001"
 }
 
 // drills looks at when a failover was tried.
@@ -83,15 +83,15 @@ func (e *exam) drills() {
 	}
 	repair := e.Place.own("drill", "run")
 	if !e.Local {
-		repair = line(append([]string{"understudy", "drill", "run", "--target", "elasticache://" + e.id()}, e.Place.Flags...))
+		repair = line(append([]string{"understudy", "drill", "run", "--target", "elasticache://" + e.Name()}, e.Place.Flags...))
 	}
 	switch d := e.Drill; {
 	case d.At.IsZero():
-		e.add(Finding{ID: "never-drilled", What: fmt.Sprintf("No drill of group %s is known: that a failover works is a hope.", e.id()), Repair: repair})
+		e.add(Finding{ID: "never-drilled", What: fmt.Sprintf("No drill of group %s is known: that a failover works is a hope.", e.Name()), Repair: repair})
 	case d.Failed:
-		e.add(Finding{ID: "drill-failed", Subject: d.ID, What: fmt.Sprintf("The newest drill of group %s, %s, failed %s ago.", e.id(), d.ID, age(e.At.Sub(d.At))), Repair: e.showDrill(d.ID)})
+		e.add(Finding{ID: "drill-failed", Subject: d.ID, What: fmt.Sprintf("The newest drill of group %s, %s, failed %s ago.", e.Name(), d.ID, age(e.At.Sub(d.At))), Repair: e.showDrill(d.ID)})
 	case e.At.Sub(d.At) > drillTooOld:
-		e.add(Finding{ID: "drill-too-old", Subject: d.ID, What: fmt.Sprintf("The newest drill of group %s was %s ago.", e.id(), age(e.At.Sub(d.At))), Repair: repair})
+		e.add(Finding{ID: "drill-too-old", Subject: d.ID, What: fmt.Sprintf("The newest drill of group %s was %s ago.", e.Name(), age(e.At.Sub(d.At))), Repair: repair})
 	}
 }
 
@@ -124,11 +124,11 @@ func (e *exam) memory() {
 	cached := e.sees(FromKeys) && e.Keys.holds(Cache)
 	switch {
 	case s.MaxMemory == 0:
-		e.add(Finding{ID: "maxmemory-without-policy", What: fmt.Sprintf("maxmemory of group %s is 0: it grows until the machine has no memory left, and the kernel ends a server.", e.id()), Repair: e.set("maxmemory", "1gb")})
+		e.add(Finding{ID: "maxmemory-without-policy", What: fmt.Sprintf("maxmemory of group %s is 0: it grows until the machine has no memory left, and the kernel ends a server.", e.Name()), Repair: e.set("maxmemory", "1gb")})
 	case s.Policy == "noeviction" && cached:
-		e.add(Finding{ID: "maxmemory-without-policy", What: fmt.Sprintf("maxmemory-policy is noeviction and group %s holds a cache (%s): when it is full, every write is refused.", e.id(), e.Keys.says(Cache)), Repair: e.set("maxmemory-policy", "volatile-lru")})
+		e.add(Finding{ID: "maxmemory-without-policy", What: fmt.Sprintf("maxmemory-policy is noeviction and group %s holds a cache (%s): when it is full, every write is refused.", e.Name(), e.Keys.says(Cache)), Repair: e.set("maxmemory-policy", "volatile-lru")})
 	case strings.HasPrefix(s.Policy, "allkeys-") && lasting != "":
-		e.add(Finding{ID: "maxmemory-without-policy", Severity: Critical, What: fmt.Sprintf("maxmemory-policy is %s and group %s holds %s (%s): when it is full, they are evicted like a cache.", s.Policy, e.id(), lasting, e.Keys.says(Class(lasting))), Repair: e.set("maxmemory-policy", "volatile-lru")})
+		e.add(Finding{ID: "maxmemory-without-policy", Severity: Critical, What: fmt.Sprintf("maxmemory-policy is %s and group %s holds %s (%s): when it is full, they are evicted like a cache.", s.Policy, e.Name(), lasting, e.Keys.says(Class(lasting))), Repair: e.set("maxmemory-policy", "volatile-lru")})
 	}
 }
 
@@ -165,15 +165,15 @@ func (e *exam) workloads() {
 		}
 	}
 	if len(held) > 1 {
-		e.add(Finding{ID: "mixed-workloads", What: fmt.Sprintf("Group %s holds %s: one policy and one memory serve all of them.", e.id(), strings.Join(held, " and ")),
+		e.add(Finding{ID: "mixed-workloads", What: fmt.Sprintf("Group %s holds %s: one policy and one memory serve all of them.", e.Name(), strings.Join(held, " and ")),
 			Repair: e.second()})
 	}
 }
 
 // second makes a group for the cache alone.
 func (e *exam) second() string {
-	name := e.id() + "-cache"
-	words := []string{"elasticache", "create-replication-group", "--replication-group-id", name, "--replication-group-description", "cache of " + e.id(),
+	name := e.Name() + "-cache"
+	words := []string{"elasticache", "create-replication-group", "--replication-group-id", name, "--replication-group-description", "cache of " + e.Name(),
 		"--engine", "redis", "--cache-node-type", "cache.t4g.small", "--num-cache-clusters", "2", "--automatic-failover-enabled"}
 	if slices.Contains(e.zones(), "") || len(name) > 40 {
 		return ""

@@ -73,11 +73,11 @@ func (e *exam) copies() {
 	}
 	n, zones := e.count(), e.zones()
 	if n == 1 {
-		e.add(Finding{ID: "no-replica", What: fmt.Sprintf("Group %s has 1 node and no replica: when it is lost, the group is down and its data are gone.", e.id()),
-			Repair: e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", e.id(), "--new-replica-count", "2", "--apply-immediately")})
+		e.add(Finding{ID: "no-replica", What: fmt.Sprintf("Group %s has 1 node and no replica: when it is lost, the group is down and its data are gone.", e.Name()),
+			Repair: e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", e.Name(), "--new-replica-count", "2", "--apply-immediately")})
 	}
 	if len(zones) == 1 {
-		e.add(Finding{ID: "single-zone", What: fmt.Sprintf("All %d nodes of group %s are in zone %s: one power cut takes all of them.", n, e.id(), zones[0]), Repair: e.spread(n)})
+		e.add(Finding{ID: "single-zone", What: fmt.Sprintf("All %d nodes of group %s are in zone %s: one power cut takes all of them.", n, e.Name(), zones[0]), Repair: e.spread(n)})
 	}
 	if e.Status != nil && n > 1 {
 		machines := map[string]bool{}
@@ -85,7 +85,7 @@ func (e *exam) copies() {
 			machines[x.Machine] = true
 		}
 		if len(machines) == 1 {
-			e.add(Finding{ID: "one-machine", What: fmt.Sprintf("All %d nodes of group %s run on this machine: its zones are names.", n, e.id())})
+			e.add(Finding{ID: "one-machine", What: fmt.Sprintf("All %d nodes of group %s run on this machine: its zones are names.", n, e.Name())})
 		}
 	}
 }
@@ -96,7 +96,7 @@ func (e *exam) spread(n int) string {
 	if e.Local {
 		return "" // see the page
 	}
-	return e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", e.id(), "--new-replica-count", strconv.Itoa(n), "--apply-immediately")
+	return e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", e.Name(), "--new-replica-count", strconv.Itoa(n), "--apply-immediately")
 }
 
 // failover looks at whether anybody takes over by himself.

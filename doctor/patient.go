@@ -59,8 +59,8 @@ const (
 // sees reports whether a source was read.
 func (p Patient) sees(s Source) bool { _, not := p.Unread[s]; return !not }
 
-// id is the group's.
-func (p Patient) id() string {
+// Name is the group's id.
+func (p Patient) Name() string {
 	if p.Group.ID == "" && p.Status != nil {
 		return p.Status.Group
 	}
@@ -95,6 +95,7 @@ func (p Patient) has(id cluster.NodeID) bool {
 // Place is how commands reach the group.
 type Place struct {
 	Own   []string // flags of `understudy`: --data DIR
+	Front []string // those of `understudy aws`
 	Flags []string // flags of the AWS CLI: --region, --endpoint-url
 	Local bool
 	// Drills are the flags of `understudy drill list`: --dir DIR.
@@ -104,7 +105,7 @@ type Place struct {
 // aws is a command line for the group's API.
 func (p Place) aws(words ...string) string {
 	if p.Local {
-		return line(append(append([]string{"understudy", "aws"}, p.Own...), words...))
+		return line(append(append([]string{"understudy", "aws"}, p.Front...), words...))
 	}
 	return line(append(append([]string{"aws"}, p.Flags...), words...))
 }

@@ -54,7 +54,7 @@ func (e *exam) unwatched() {
 		case e.watched(w.is, ""):
 			continue
 		}
-		f := Finding{ID: w.id, What: fmt.Sprintf("No alarm looks at %s of group %s.", w.what, e.id())}
+		f := Finding{ID: w.id, What: fmt.Sprintf("No alarm looks at %s of group %s.", w.what, e.Name())}
 		var actions []string
 		if topic != "" {
 			actions = []string{topic}
@@ -97,7 +97,7 @@ func (e *exam) topicOf(own []remote.Alarm) string {
 }
 
 func (e *exam) newAlarm(kind, about string, threshold float64, comparison, missing string, actions []string) remote.Alarm {
-	return remote.Alarm{Name: "understudy-" + e.id() + "-" + kind, Description: about, ActionsEnabled: true, Actions: actions,
+	return remote.Alarm{Name: "understudy-" + e.Name() + "-" + kind, Description: about, ActionsEnabled: true, Actions: actions,
 		Periods: 5, Datapoints: 3, Threshold: threshold, Comparison: comparison, Missing: missing}
 }
 
@@ -109,7 +109,7 @@ func (e *exam) lagAlarm(actions []string) *remote.Alarm {
 	a := e.newAlarm("replication-lag", "A replica is more than 10 s behind, or none says how far", 10, "GreaterThanThreshold", "breaching", actions)
 	if e.Local {
 		a.Threshold = 10_000 // milliseconds
-		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "ReplicationLag", ofGroup, e.id()), "Maximum", time.Minute
+		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "ReplicationLag", ofGroup, e.Name()), "Maximum", time.Minute
 		return &a
 	}
 	if a.Lines = e.overNodes("ReplicationLag", "Maximum", "MAX(METRICS())"); a.Lines == nil {
@@ -123,7 +123,7 @@ func (e *exam) primaryAlarm(actions []string) *remote.Alarm {
 	a := e.newAlarm("no-primary", "Nobody accepts writes", 1, "LessThanThreshold", "breaching", actions)
 	a.Periods, a.Datapoints = 2, 2
 	if e.Local {
-		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "PrimaryPresent", ofGroup, e.id()), "Maximum", time.Minute
+		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "PrimaryPresent", ofGroup, e.Name()), "Maximum", time.Minute
 		return &a
 	}
 	if a.Lines = e.overNodes("IsMaster", "Maximum", "SUM(METRICS())"); a.Lines == nil {

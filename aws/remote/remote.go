@@ -7,6 +7,7 @@ package remote
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -46,8 +47,8 @@ type Options struct {
 	// Attempts is how often one call is made at most; 0: 3. 1 for who asks again anyway.
 	Attempts int
 	Within   time.Duration // bounds one call with its attempts; 0: 10 s
-	// Transport carries the requests; nil: the SDK's own.
-	Transport http.RoundTripper
+	// TLS says whose certificates the endpoint may show; nil: the system's, and AWS_CA_BUNDLE's.
+	TLS *tls.Config
 	// Called is told of every call that has ended, from the goroutine that made it; nil: nobody.
 	Called func(Call)
 }
@@ -113,8 +114,8 @@ func (o Options) load() []func(*config.LoadOptions) error {
 	if o.AccessKey != "" {
 		all = append(all, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)))
 	}
-	if o.Transport != nil {
-		all = append(all, config.WithHTTPClient(&http.Client{Transport: o.Transport}))
+	if o.TLS != nil {
+		all = append(all, config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig = o.TLS.Clone() })))
 	}
 	if o.Called != nil {
 		all = append(all, config.WithAPIOptions([]func(*middleware.Stack) error{o.listen}))
