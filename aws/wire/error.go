@@ -39,6 +39,12 @@ func errUnknownOperation(m *Model, action, version string) *Error {
 	return e
 }
 
+func errUnsupported(member string) *Error {
+	e := Refuse("InvalidParameterValue", "%s is not supported here", member)
+	e.Shape = "InvalidParameterValueException"
+	return e
+}
+
 func errMalformed(format string, args ...any) *Error {
 	e := Refuse("MalformedInput", format, args...)
 	e.Shape = "SerializationException"

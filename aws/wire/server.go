@@ -318,10 +318,35 @@ func (q *request) input(h handler) (any, error) {
 	if _, ok := tree.(map[string]any); !ok {
 		return nil, errMalformed("The request is not a structure")
 	}
+	for _, name := range tooNew[shape.Name] {
+		if q.asksFor(tree, name) {
+			return nil, errUnsupported(name)
+		}
+	}
 	if err := q.service.model.validate(shape, tree); err != nil {
 		return nil, err
 	}
 	return in.Interface(), bind(shape, tree, in.Elem(), "")
+}
+
+// tooNew are members that newer models than ours have, and that change what an operation does. What a model lacks is
+// ignored, as AWS does: these would then be alarms that ring otherwise than they were asked to.
+var tooNew = map[string][]string{
+	"PutMetricAlarmInput":    {"ActionConfiguration", "EvaluationWindow", "WarmUpConfiguration"},
+	"PutCompositeAlarmInput": {"ActionConfiguration"},
+}
+
+// asksFor reports whether a request has a member, which our model may lack.
+func (q *request) asksFor(tree any, name string) bool {
+	if members, ok := tree.(map[string]any); ok && members[name] != nil {
+		return true
+	}
+	for parameter := range q.form {
+		if parameter == name || strings.HasPrefix(parameter, name+".") {
+			return true
+		}
+	}
+	return false
 }
 
 func (q *request) tree(shape *Shape) (any, error) {

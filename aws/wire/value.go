@@ -94,9 +94,7 @@ func bind(s *Shape, tree any, to reflect.Value, path string) error {
 		return nil
 	}
 	if s.Union {
-		e := Refuse("InvalidParameterValue", "%s is not supported here", path)
-		e.Shape = "InvalidParameterValueException"
-		return e
+		return errUnsupported(path)
 	}
 	if to.Kind() == reflect.Pointer {
 		to.Set(reflect.New(to.Type().Elem()))
