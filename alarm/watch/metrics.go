@@ -3,6 +3,8 @@ package watch
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"understudy/alarm"
 )
 
 type metrics struct {
@@ -23,10 +25,18 @@ func newMetrics(reg prometheus.Registerer, w *Watch) *metrics {
 		defer w.mu.Unlock()
 		return float64(len(w.untold))
 	})
-	return &metrics{
+	m := &metrics{
 		evaluations: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_alarm_evaluations_total", Help: "Evaluations of metric alarms, by result: `done`, `failed` when the points could not be read or the rule says nothing."}, []string{"result"}),
 		changes:     f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_alarm_changes_total", Help: "Changes of alarms' states, by the new one."}, []string{"state"}),
 		actions:     f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_alarm_actions_total", Help: "Actions of alarms, by result: `taken` by the topic, `refused`, or `retried` because the topic could not be reached."}, []string{"result"}),
 		late:        f.NewHistogram(prometheus.HistogramOpts{Name: "understudy_alarm_action_seconds", Help: "From a change of an alarm's state until the topic took its message.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60}}),
 	}
+	for counter, values := range map[*prometheus.CounterVec][]string{
+		m.evaluations: {"done", "failed"}, m.actions: {"taken", "refused", "retried"}, m.changes: {string(alarm.OK), string(alarm.Alarm), string(alarm.InsufficientData)},
+	} {
+		for _, v := range values {
+			counter.WithLabelValues(v) // 0 is told from the start: a rate needs it
+		}
+	}
+	return m
 }
