@@ -29,7 +29,7 @@ Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 not reachabl
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newUp(), newAgent(), newProxy(), newCerts(), newStatus(), newSwitchover(), newFailover(), newTap(), newDrill(), newDoctor(), newBackup(), newNotifications(), newAlarm(), newAWS(), newSim(), newDemo(), newVersion(), newFencer())
+	root.AddCommand(newUp(), newAgent(), newProxy(), newCerts(), newStatus(), newSwitchover(), newFailover(), newTap(), newDrill(), newDoctor(), newBackup(), newNotifications(), newAlarm(), newMetrics(), newAWS(), newSim(), newDemo(), newVersion(), newFencer())
 	root.SetHelpCommand(newHelp())
 	demandSubcommand(root)
 	return root
