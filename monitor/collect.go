@@ -30,8 +30,9 @@ type Group struct {
 	// Opened is how many connections to a node's servers the parts of this process have made: they are not counted
 	// as clients. nil: none.
 	Opened func(cluster.NodeID) float64
-	// Backup and Drill are when the newest whole backup was made, and the last drill; zero: there is none.
-	Backup, Drill time.Time
+	// Backup and Drill are when the newest whole backup was made, and the newest drill begun that passed; Certificate
+	// is when the first of those ends that clients meet; zero: there is none.
+	Backup, Drill, Certificate time.Time
 }
 
 // Options: Groups and Writer are needed.
@@ -64,6 +65,7 @@ type past struct {
 // watch is a node under watch.
 type watch struct {
 	line
+	fresh   bool      // it has not answered yet
 	asked   chan look // where the look under way comes to; nil: none is
 	base    *answer   // of the end of the last minute; nil: counters cannot be told before the next
 	last    *answer
@@ -79,13 +81,14 @@ type look struct {
 	node     cluster.StatusNode
 	at       time.Time // when it was asked
 	full     bool      // it is that of the end of a minute
+	first    bool      // nothing was known of the node: counters grow from here
 	answer   *answer
-	clients  float64 // of a full look, if counted
+	clients  float64 // of a full or first look, if counted; the next ones, too
 	counted  bool
 	accepted float64 // clients of the proxy so far, at its primary
 	proxied  bool
-	ours     float64   // connections that this process has made to the server, and to those before it
-	slow     latencies // of a full look
+	ours     float64 // connections that this process has made to the server, and to those before it
+	slow     latencies
 	// hits and misses of the minute, of a full look, if they could be told.
 	hits, misses float64
 }
@@ -221,13 +224,13 @@ func (c *Collector) ask(ctx context.Context, groups []Group, now time.Time, full
 		for _, n := range g.Status.Nodes {
 			w := c.nodes[n.ID]
 			if w == nil {
-				w = &watch{}
+				w = &watch{fresh: true}
 				c.nodes[n.ID] = w
 			}
 			there[n.ID] = true
 			asked := make(chan look, 1)
 			w.asked = asked
-			seen := look{group: g.Status.Group, node: n, at: now, full: full}
+			seen := look{group: g.Status.Group, node: n, at: now, full: full, first: w.fresh}
 			if n.ID == g.Status.Primary && g.Proxied {
 				seen.proxied, seen.clients, seen.accepted = true, g.Clients, g.Accepted
 			}
@@ -259,7 +262,7 @@ func (w *watch) look(ctx context.Context, g Group, seen *look) {
 		return
 	}
 	commands := [][]any{{"INFO", "default"}}
-	if seen.full {
+	if seen.full || seen.first {
 		commands = [][]any{{"INFO", "everything"}, {"CLIENT", "LIST"}, {"LATENCY", "HISTOGRAM"}}
 	}
 	replies, err := w.ask(ctx, g.login(seen.node), commands...)
@@ -271,7 +274,7 @@ func (w *watch) look(ctx context.Context, g Group, seen *look) {
 		return
 	}
 	seen.answer = parse(text, time.Now())
-	if !seen.full {
+	if !seen.full && !seen.first {
 		return
 	}
 	if g.Opened != nil {
@@ -297,36 +300,39 @@ func (g Group) login(n cluster.StatusNode) redis.Login {
 func (c *Collector) group(g Group, now time.Time) []metric.Datum {
 	s := g.Status
 	var data []metric.Datum
-	put := func(name, unit string, values ...float64) {
-		data = append(data, metric.Datum{ID: ofGroup(s.Group, name), At: now, Unit: unit, Values: values, High: true})
+	put := func(f figure, values ...float64) {
+		data = append(data, metric.Datum{ID: f.id(s.Group), At: now, Unit: table[f].unit, Values: values, High: true})
 	}
-	put("PrimaryPresent", "Count", truth(s.Primary != ""))
-	put("PrimariesCounted", "Count", c.primaries(s))
-	put("Epoch", "Count", float64(s.Epoch))
-	put("Redundancy", "Count", redundancy(s))
+	put(primaryPresent, truth(s.Primary != ""))
+	put(primariesCounted, c.primaries(s))
+	put(epochNumber, float64(s.Epoch))
+	put(redundancyCount, redundancy(s))
 	lags, down := c.replicas(s)
-	put("LinksDown", "Count", down)
+	put(linksDown, down)
 	if len(lags) > 0 {
-		put("ReplicationLag", "Milliseconds", lags...)
+		put(lagOfReplicas, lags...)
 	}
 	was := c.groups[s.Group]
 	if was != nil && s.Epoch >= was.epoch {
-		put("Failovers", "Count", truth(s.LastFailover != nil && s.LastFailover.Epoch > was.epoch && s.LastFailover.Kind == cluster.KindFailover))
+		put(failovers, truth(s.LastFailover != nil && s.LastFailover.Epoch > was.epoch && s.LastFailover.Kind == cluster.KindFailover))
 	}
 	if was != nil && g.Proxied && g.Leaked >= was.leaked {
-		put("LeakedRequests", "Count", g.Leaked-was.leaked)
+		put(leakedRequests, g.Leaked-was.leaked)
 	}
 	epoch := cluster.Epoch(0)
 	if s.LastFailover != nil {
-		put("LastFailoverGap", "Milliseconds", s.LastFailover.DurationMs)
+		put(failoverGap, s.LastFailover.DurationMs)
 		epoch = s.LastFailover.Epoch
 	}
 	if g.Proxied {
-		put("HeldRequests", "Count", g.Held)
+		put(heldRequests, g.Held)
 	}
-	for name, at := range map[string]time.Time{"BackupAge": g.Backup, "DrillAge": g.Drill} {
+	if !g.Certificate.IsZero() {
+		put(certificateDays, g.Certificate.Sub(now).Hours()/24)
+	}
+	for f, at := range map[figure]time.Time{backupAge: g.Backup, drillAge: g.Drill} {
 		if !at.IsZero() {
-			put(name, "Seconds", max(0, now.Sub(at).Seconds()))
+			put(f, max(0, now.Sub(at).Seconds()))
 		}
 	}
 	p := &past{epoch: epoch, leaked: g.Leaked, accepted: g.Accepted}
@@ -340,11 +346,11 @@ func (c *Collector) group(g Group, now time.Time) []metric.Datum {
 // together are the metrics of a group for the minute that are not its nodes' values side by side.
 func (c *Collector) together(g Group, now time.Time) (data []metric.Datum) {
 	at := minuteEnd(now).Add(-time.Minute)
-	put := func(name, unit string, v float64) {
-		data = append(data, metric.Datum{ID: ofGroup(g.Status.Group, name), At: at, Unit: unit, Values: []float64{v}})
+	put := func(f figure, v float64) {
+		data = append(data, metric.Datum{ID: f.id(g.Status.Group), At: at, Unit: table[f].unit, Values: []float64{v}})
 	}
 	if c.host.hasCPU { // this machine's, once: the nodes share it
-		put("CPUUtilization", "Percent", c.host.cpu)
+		put(hostCPU, c.host.cpu)
 	}
 	hits, misses := 0.0, 0.0
 	for _, n := range g.Status.Nodes {
@@ -352,13 +358,9 @@ func (c *Collector) together(g Group, now time.Time) (data []metric.Datum) {
 		misses += c.nodes[n.ID].current.misses
 	}
 	if hits+misses > 0 {
-		put("CacheHitRate", "Percent", 100*hits/(hits+misses))
+		put(hitRate, 100*hits/(hits+misses))
 	}
 	return data
-}
-
-func ofGroup(group, name string) metric.ID {
-	return metric.New(metric.Understudy, name, "ReplicationGroupId", group)
 }
 
 // replicas are the lags of the replicas whose link is up, ms, and how many have none or do not answer. A node that says

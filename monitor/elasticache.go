@@ -27,7 +27,14 @@ func (c *Collector) node(w *watch) []metric.Datum {
 	if !a.primary() && a.linked() {
 		w.lags = append(w.lags, l.node.LagMs/1000)
 	}
+	if l.first {
+		w.fresh = false
+	}
 	if !l.full {
+		if l.first {
+			w.direct.since(l, nil)
+			w.base, w.slow = a, l.slow
+		}
 		return data
 	}
 	p := points{group: l.group, node: l.node, at: minuteEnd(l.at).Add(-time.Minute)}
@@ -53,7 +60,7 @@ func (c *Collector) newConnections(p *points, w *watch) {
 		was.accepted = l.accepted
 	}
 	if ok || l.proxied {
-		p.put("NewConnections", "Count", n)
+		p.put(newConnections, n)
 	}
 }
 
@@ -63,16 +70,17 @@ func ours(l look) []metric.Datum {
 		return nil
 	}
 	up := l.answer.linked()
-	data := []metric.Datum{ofNode(l, "LinkUp", "Count", truth(up))}
+	data := []metric.Datum{l.datum(linkUp, truth(up))}
 	if up { // else the lag is not known, and LinkUp tells
-		data = append(data, ofNode(l, "ReplicationLag", "Milliseconds", l.node.LagMs))
+		data = append(data, l.datum(nodeLag, l.node.LagMs))
 	}
 	return data
 }
 
-func ofNode(l look, name, unit string, v float64) metric.Datum {
-	id := metric.New(metric.Understudy, name, "ReplicationGroupId", l.group, "CacheClusterId", string(l.node.ID))
-	return metric.Datum{ID: id, At: l.at, Unit: unit, Values: []float64{v}, High: true}
+// datum is one of this second.
+func (l look) datum(f figure, v float64) metric.Datum {
+	id := metric.New(metric.Understudy, table[f].name, groupID, l.group, clusterID, string(l.node.ID))
+	return metric.Datum{ID: id, At: l.at, Unit: table[f].unit, Values: []float64{v}, High: true}
 }
 
 // points are AWS's metrics of a node for the minute that began at at, each under both sets of dimensions.
@@ -83,82 +91,83 @@ type points struct {
 	data  []metric.Datum
 }
 
-// shared are the metrics of which a group's nodes publish into one metric of the group, too: an alarm on it goes on when
-// the roles swap, and looks at a node that did not exist when it was made.
-var shared = map[string]bool{
-	"EngineCPUUtilization": true, "DatabaseMemoryUsagePercentage": true, "Evictions": true, "NewConnections": true, "CurrConnections": true,
-	"CacheHits": true, "CacheMisses": true, "SuccessfulReadRequestLatency": true, "SuccessfulWriteRequestLatency": true,
-}
+func (p *points) put(f figure, values ...float64) { p.named(f, table[f].name, values, nil) }
 
-func (p *points) put(name, unit string, values ...float64) { p.counted(name, unit, values, nil) }
-
-func (p *points) counted(name, unit string, values, counts []float64) {
-	for _, id := range []metric.ID{
-		metric.New(metric.ElastiCache, name, "CacheClusterId", string(p.node.ID)),
-		metric.New(metric.ElastiCache, name, "CacheClusterId", string(p.node.ID), "CacheNodeId", "0001"),
-	} {
-		p.data = append(p.data, metric.Datum{ID: id, At: p.at, Unit: unit, Values: values, Counts: counts})
+// named is put for values with counts, and for a figure that has several names. The nodes of a group publish into one
+// metric of the group, too: an alarm on it goes on when the roles swap, and sees nodes that did not exist when it was
+// made.
+func (p *points) named(f figure, name string, values, counts []float64) {
+	row := table[f]
+	ids := []metric.ID{
+		metric.New(metric.ElastiCache, name, clusterID, string(p.node.ID)),
+		metric.New(metric.ElastiCache, name, clusterID, string(p.node.ID), nodeID, "0001"),
 	}
-	if shared[name] {
-		p.data = append(p.data, metric.Datum{ID: ofGroup(p.group, name), At: p.at, Unit: unit, Values: values, Counts: counts})
+	if row.scope == ofNodes {
+		ids = append(ids, f.id(p.group))
+	}
+	for _, id := range ids {
+		p.data = append(p.data, metric.Datum{ID: id, At: p.at, Unit: row.unit, Values: values, Counts: counts})
 	}
 }
 
 // state are what can be read off.
 func (p *points) state(w *watch) {
 	a := w.current.answer
-	field := func(name, unit, from string) {
+	field := func(f figure, from string) {
 		if v, ok := a.number(from); ok {
-			p.put(name, unit, v)
+			p.put(f, v)
 		}
 	}
 	used, _ := a.number("used_memory")
 	if most, _ := a.number("maxmemory"); most > 0 {
-		p.put("DatabaseMemoryUsagePercentage", "Percent", 100*used/most)
+		p.put(memoryUsage, 100*used/most)
 	}
-	field("BytesUsedForCache", "Bytes", "used_memory")
-	field("MemoryFragmentationRatio", "None", "mem_fragmentation_ratio")
-	field("SaveInProgress", "Count", "rdb_bgsave_in_progress")
+	field(memoryUsed, "used_memory")
+	field(fragmentation, "mem_fragmentation_ratio")
+	field(saving, "rdb_bgsave_in_progress")
 	if w.current.counted {
-		p.put("CurrConnections", "Count", w.current.clients)
+		p.put(currConnections, w.current.clients)
 	}
-	p.put("CurrItems", "Count", a.keyspace("keys"))
-	p.put("CurrVolatileItems", "Count", a.keyspace("expires"))
+	p.put(currItems, a.keyspace("keys"))
+	p.put(volatileItems, a.keyspace("expires"))
 	if ttl, ok := a.database("db0", "avg_ttl"); ok {
-		p.put("DB0AverageTTL", "Milliseconds", ttl)
+		p.put(averageTTL, ttl)
 	}
-	p.put("IsMaster", "Count", truth(a.primary()))
+	p.put(isMaster, truth(a.primary()))
 	if !a.primary() {
-		p.put("MasterLinkHealthStatus", "Count", truth(a.linked()))
+		p.put(linkHealth, truth(a.linked()))
 		if len(w.lags) > 0 {
-			p.put("ReplicationLag", "Seconds", w.lags...)
+			p.put(lagSeconds, w.lags...)
 		}
 	}
 }
 
 func (p *points) host(h host) {
 	if h.hasCPU {
-		p.put("CPUUtilization", "Percent", h.cpu)
+		p.put(hostCPU, h.cpu)
 	}
 	if h.mem {
-		p.put("FreeableMemory", "Bytes", h.free)
-		p.put("SwapUsage", "Bytes", h.swap)
+		p.put(freeableMemory, h.free)
+		p.put(swapUsage, h.swap)
 	}
 }
 
 // grown are the counters whose growth in a minute is a metric.
-var grown = []struct{ name, unit, field string }{
-	{"CacheHits", "Count", "keyspace_hits"}, {"CacheMisses", "Count", "keyspace_misses"},
-	{"Evictions", "Count", "evicted_keys"}, {"Reclaimed", "Count", "expired_keys"},
-	{"NetworkBytesIn", "Bytes", "total_net_input_bytes"}, {"NetworkBytesOut", "Bytes", "total_net_output_bytes"},
-	{"ErrorCount", "Count", "total_error_replies"}, {"AuthenticationFailures", "Count", "acl_access_denied_auth"},
+var grown = []struct {
+	figure
+	field string
+}{
+	{cacheHits, "keyspace_hits"}, {cacheMisses, "keyspace_misses"},
+	{evictions, "evicted_keys"}, {reclaimed, "expired_keys"},
+	{bytesIn, "total_net_input_bytes"}, {bytesOut, "total_net_output_bytes"},
+	{errorReplies, "total_error_replies"}, {failedLogins, "acl_access_denied_auth"},
 }
 
 // growth is of the minute. A counter that went back has no point.
 func (p *points) growth(a, base *answer) (hits, misses float64) {
 	for _, g := range grown {
 		if v, ok := a.delta(base, g.field); ok {
-			p.put(g.name, g.unit, v)
+			p.put(g.figure, v)
 		}
 	}
 	hits, ok1 := a.delta(base, "keyspace_hits")
@@ -166,17 +175,17 @@ func (p *points) growth(a, base *answer) (hits, misses float64) {
 	if !ok1 || !ok2 {
 		hits, misses = 0, 0
 	} else if hits+misses > 0 {
-		p.put("CacheHitRate", "Percent", 100*hits/(hits+misses))
+		p.put(hitRate, 100*hits/(hits+misses))
 	}
 	if a.primary() {
 		if v, ok := a.delta(base, "master_repl_offset"); ok {
-			p.put("ReplicationBytes", "Bytes", v)
+			p.put(replicationBytes, v)
 		}
 	}
 	system, ok1 := a.delta(base, "used_cpu_sys_main_thread")
 	user, ok2 := a.delta(base, "used_cpu_user_main_thread")
 	if took := a.at.Sub(base.at).Seconds(); ok1 && ok2 && took > 0 {
-		p.put("EngineCPUUtilization", "Percent", min(100, 100*(system+user)/took))
+		p.put(engineCPU, min(100, 100*(system+user)/took))
 	}
 	return hits, misses
 }
@@ -208,6 +217,12 @@ var families = map[string][]string{
 		"getset", "incr", "incrby", "incrbyfloat", "lcs", "mget", "mset", "msetnx", "psetex", "set", "setbit", "setex", "setnx", "setrange", "strlen",
 		"substr"},
 }
+
+// The families of all commands that read, and of all that write.
+const (
+	readCommands  = "GetType"
+	writeCommands = "SetType"
+)
 
 // root is the command of a subcommand, as in xgroup|create.
 func root(name string) string {
@@ -244,16 +259,16 @@ func (p *points) families(a, base *answer) {
 		}
 		switch reads, writes := kind(name); {
 		case reads:
-			add("GetType", d)
+			add(readCommands, d)
 		case writes:
-			add("SetType", d)
+			add(writeCommands, d)
 		}
 	}
 	for _, family := range slices.Sorted(maps.Keys(of)) {
 		c := of[family]
-		p.put(family+"Cmds", "Count", c.calls)
+		p.named(commandCount, commandCount.of(family), []float64{c.calls}, nil)
 		if c.calls > 0 {
-			p.put(family+"CmdsLatency", "Microseconds", c.usec/c.calls)
+			p.named(commandLatency, commandLatency.of(family), []float64{c.usec / c.calls}, nil)
 		}
 	}
 }
@@ -263,9 +278,9 @@ func (p *points) latency(w *watch) {
 	if w.slow == nil || w.current.slow == nil {
 		return
 	}
-	for name, counts := range map[string]func(string) bool{
-		"SuccessfulReadRequestLatency":  func(c string) bool { reads, _ := kind(c); return reads },
-		"SuccessfulWriteRequestLatency": func(c string) bool { _, writes := kind(c); return writes },
+	for f, counts := range map[figure]func(string) bool{
+		readLatency:  func(c string) bool { reads, _ := kind(c); return reads },
+		writeLatency: func(c string) bool { _, writes := kind(c); return writes },
 	} {
 		buckets, ok := w.current.slow.since(w.slow, counts)
 		if !ok || len(buckets) == 0 {
@@ -276,6 +291,6 @@ func (p *points) latency(w *watch) {
 		for i, v := range values {
 			n[i] = buckets[v]
 		}
-		p.counted(name, "Microseconds", values, n)
+		p.named(f, table[f].name, values, n)
 	}
 }

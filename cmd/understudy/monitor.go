@@ -18,10 +18,12 @@ type monitorConfig struct {
 	On   bool          `yaml:"metrics"`
 	Keep time.Duration `yaml:"metrics-keep"`
 	Size int           `yaml:"metrics-size"`
+	// Drills is where drills are kept: DrillAge.
+	Drills string `yaml:"drills"`
 }
 
 func defaultMonitor() monitorConfig {
-	return monitorConfig{On: true, Keep: series.KeepStandard, Size: 1024}
+	return monitorConfig{On: true, Keep: series.KeepStandard, Size: 1024, Drills: defaultDrills}
 }
 
 // flags binds every setting to a flag.
@@ -29,6 +31,7 @@ func (c *monitorConfig) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.On, "metrics", c.On, "look at every node and group once a second, and keep it below --data")
 	fs.DurationVar(&c.Keep, "metrics-keep", c.Keep, "how long it is kept by the minute, 1h to 360h; by the second: a day at most")
 	fs.IntVar(&c.Size, "metrics-size", c.Size, "MiB on disk for it, 64 or more; the oldest goes first")
+	fs.StringVar(&c.Drills, "drills", c.Drills, "where drill run keeps its runs: the age of the last one that passed is among the metrics")
 }
 
 func (c *monitorConfig) validate() error {
@@ -69,20 +72,23 @@ func (g *local) startMonitor(a *app) error {
 	if g.series == nil {
 		return nil
 	}
-	c, err := monitor.New(monitor.Options{Groups: g.monitored, Writer: g.series, Logger: g.log})
+	g.ages.drills.Dir = g.config.Monitor.Drills
+	m, err := monitor.New(monitor.Options{Groups: g.monitored, Writer: g.series, Logger: g.log})
 	if err != nil {
 		return err
 	}
-	a.run("monitor", part{"monitor", c.Run}, part{"series", g.series.Run})
+	a.run("monitor", part{"monitor", m.Run}, part{"series", g.series.Run})
 	return nil
 }
 
 // monitored are the fleet's groups as they are now.
 func (g *local) monitored() (all []monitor.Group) {
+	now := time.Now()
 	for _, x := range g.fleet.Groups() {
 		f := x.Figures()
 		m := monitor.Group{Status: x.Status(), Reach: x.Login, Opened: x.Opened,
-			Proxied: true, Held: f.Held, Leaked: f.Leaked, Clients: f.Clients, Accepted: f.Accepted}
+			Proxied: true, Held: f.Held, Leaked: f.Leaked, Clients: f.Clients, Accepted: f.Accepted,
+			Drill: g.ages.drills.Newest(x.Name(), now), Certificate: g.certificate(x, now)}
 		for _, b := range g.backups.archive.List(x.Name()) {
 			if b.Whole() && b.Created.After(m.Backup) {
 				m.Backup = b.Created
