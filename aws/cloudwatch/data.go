@@ -19,6 +19,8 @@ const (
 	mostQueries    = 500
 	mostDatapoints = 100_800
 	mostHeld       = 4_000_000 // points of the metrics that expressions compute from; ours: 56 bytes each
+	mostSeries     = 2_000     // series in a page, also without points; ours: 500 expressions may have lists of 500
+	longestLabel   = 2_048     // bytes, as given and as expanded; ours
 )
 
 // getMetricData answers page by page. Metrics that no expression uses are read when their turn comes, so that a page

@@ -97,6 +97,9 @@ func (r *request) checkQuery(f *faults, q types.MetricDataQuery, at string) {
 	if account := aws.ToString(q.AccountId); account != "" && account != r.call.Account {
 		f.add("The value %s for parameter %s.AccountId is not valid: no other account is linked to %s.", account, at, r.call.Account)
 	}
+	if n := len(aws.ToString(q.Label)); n > longestLabel {
+		f.add("The parameter %s.Label has %d bytes; %d are allowed.", at, n, longestLabel)
+	}
 	if q.Period != nil && !metric.ValidPeriod(seconds(q.Period)) {
 		f.period(*q.Period, at)
 	}
@@ -135,7 +138,7 @@ func (f *faults) period(n int32, of string) {
 // compile reads the expressions. What is returned must be a series: CloudWatch has no numbers in its answers.
 func (r *request) compile(lines []metricmath.Line) error {
 	for _, l := range lines {
-		if word, _, _ := strings.Cut(strings.TrimSpace(l.Expression), " "); strings.EqualFold(word, "SELECT") {
+		if insights(l.Expression) {
 			return invalid(fmt.Sprintf("Error in expression '%s': Metrics Insights queries are not served here; ask for metrics by MetricStat", l.ID))
 		}
 	}
@@ -149,6 +152,12 @@ func (r *request) compile(lines []metricmath.Line) error {
 		}
 	}
 	return nil
+}
+
+// insights tells a query of Metrics Insights from an expression.
+func insights(expression string) bool {
+	word, _, _ := strings.Cut(strings.TrimSpace(expression), " ")
+	return strings.EqualFold(word, "SELECT")
 }
 
 // returned is on unless a client says no.

@@ -79,9 +79,9 @@ var livePattern = regexp.MustCompile(`\$\{(?:PROP\('([^']*)'\)|([A-Z_]+))\}`)
 // What CloudWatch does not know either stays as it is.
 func (r *request) expand(label string, q types.MetricDataQuery, name string, points []metric.Point) string {
 	if label == plain {
-		return name
+		return short(name)
 	}
-	return livePattern.ReplaceAllStringFunc(label, func(text string) string {
+	return short(livePattern.ReplaceAllStringFunc(label, func(text string) string {
 		m := livePattern.FindStringSubmatch(text)
 		switch {
 		case m[1] != "":
@@ -93,7 +93,15 @@ func (r *request) expand(label string, q types.MetricDataQuery, name string, poi
 			return v
 		}
 		return text
-	})
+	}))
+}
+
+// short cuts a label: a thousand times ${LABEL} is a short request, and as many answers as a list has series.
+func short(label string) string {
+	if len(label) <= longestLabel {
+		return label
+	}
+	return strings.ToValidUTF8(label[:longestLabel], "")
 }
 
 // property is ${PROP('…')} of a metric.

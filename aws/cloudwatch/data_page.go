@@ -81,7 +81,7 @@ func (r *request) page(ctx context.Context, at place) (*cloudwatch.GetMetricData
 			l := lines[at.Member]
 			points := r.behind(l.points, at.After)
 			fit := min(left, len(points))
-			if fit == 0 && len(points) > 0 {
+			if fit == 0 && len(points) > 0 || len(out.MetricDataResults) == mostSeries {
 				out.NextToken = at.token()
 				return out, nil
 			}

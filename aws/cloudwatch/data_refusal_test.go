@@ -74,6 +74,9 @@ func TestMetricDataIsRefusedInCloudWatchsWords(t *testing.T) {
 		"The parameters MetricDataQueries.member.1.Period and MetricDataQueries.member.1.MetricStat.Period must not differ.\n": {func(_ *cloudwatch.GetMetricDataInput, q *types.MetricDataQuery) {
 			q.Period = aws.Int32(300)
 		}, code},
+		"The parameter MetricDataQueries.member.1.Label has 2049 bytes; 2048 are allowed.\n": {func(_ *cloudwatch.GetMetricDataInput, q *types.MetricDataQuery) {
+			q.Label = aws.String(strings.Repeat("x", 2049))
+		}, code},
 		"The value 210987654321 for parameter MetricDataQueries.member.1.AccountId is not valid: no other account is linked to 123456789012.\n": {func(_ *cloudwatch.GetMetricDataInput, q *types.MetricDataQuery) {
 			q.AccountId = aws.String("210987654321")
 		}, code},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
@@ -285,6 +286,36 @@ func TestLabelsTell(t *testing.T) {
 		}
 		if got := *out.MetricDataResults[1].Label; got != "-- ${NOTHING}" {
 			t.Errorf("of nothing: %q", got)
+		}
+	}
+}
+
+func TestAnAnswerIsBounded(t *testing.T) {
+	c, _ := newFront(t)
+	start := past(10 * time.Minute)
+	publish(t, c, "Orders", "a", types.StandardUnitCount, start, time.Minute, 1)
+	var queries []types.MetricDataQuery
+	for i := range 250 {
+		list := expression(fmt.Sprint("e", i), "METRICS()")
+		list.Label = aws.String(strings.Repeat("${LABEL}", 250))
+		queries = append(queries, asked(fmt.Sprint("m", i), "Orders", "ä"+strings.Repeat("ä", i), 60), list)
+	}
+	in := &cloudwatch.GetMetricDataInput{StartTime: &start, EndTime: aws.Time(start.Add(time.Hour)), MetricDataQueries: queries[:32]}
+	out, err := c.GetMetricData(t.Context(), in)
+	if err != nil || out.NextToken != nil || len(out.MetricDataResults) != 16+16*16 {
+		t.Fatal(len(out.MetricDataResults), err)
+	}
+	in.MetricDataQueries = queries
+	series, pages := 0, 0
+	for p := cloudwatch.NewGetMetricDataPaginator(c, in); p.HasMorePages() && pages < 3; pages++ {
+		out, err := p.NextPage(t.Context())
+		if err != nil || len(out.MetricDataResults) != mostSeries {
+			t.Fatal(len(out.MetricDataResults), err)
+		}
+		for _, r := range out.MetricDataResults {
+			if series++; len(*r.Label) > longestLabel || !utf8.ValidString(*r.Label) {
+				t.Fatalf("a label of %d bytes", len(*r.Label))
+			}
 		}
 	}
 }
