@@ -24,7 +24,7 @@ func (e *exam) backups() {
 		days := keepBackups
 		e.add(Finding{ID: "snapshot-retention-0", What: fmt.Sprintf("Group %s keeps no daily backups: its retention is 0 days.", e.Name()),
 			Repair: e.Place.aws("elasticache", "modify-replication-group", "--replication-group-id", e.Name(), "--snapshot-retention-limit", fmt.Sprint(days), "--apply-immediately"),
-			Fix:    change(e.Name(), fmt.Sprintf("keep daily backups for %d days", days), remote.Change{SnapshotRetention: &days})})
+			Fix:    change(fmt.Sprintf("keep the daily backups of group %s for %d days", e.Name(), days), e.Name(), remote.Change{SnapshotRetention: &days})})
 	}
 	if !e.sees(FromBackups) {
 		return

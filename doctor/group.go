@@ -112,7 +112,7 @@ func (e *exam) failover() {
 		f := Finding{ID: "automatic-failover-off", What: fmt.Sprintf("Automatic failover of group %s is off: when the primary is lost, its %d replicas wait for a person.", g.ID, n-1),
 			Repair: modify("--automatic-failover-enabled")}
 		if n > 1 {
-			f.Fix = change(g.ID, "turn automatic failover on", remote.Change{AutomaticFailover: &on})
+			f.Fix = change("turn automatic failover of group "+g.ID+" on", g.ID, remote.Change{AutomaticFailover: &on})
 		} else {
 			f.What = fmt.Sprintf("Automatic failover of group %s is off, and there is nobody to fail over to.", g.ID)
 			f.Repair = e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", g.ID, "--new-replica-count", "2", "--apply-immediately") + " && " +
@@ -123,7 +123,7 @@ func (e *exam) failover() {
 	if g.MultiAZ == "disabled" {
 		f := Finding{ID: "multi-az-off", What: fmt.Sprintf("Multi-AZ of group %s is off: a new primary may be chosen in the zone that fails.", g.ID), Repair: modify("--automatic-failover-enabled", "--multi-az-enabled")}
 		if n > 1 && len(e.zones()) > 1 {
-			f.Fix = change(g.ID, "turn Multi-AZ on", remote.Change{AutomaticFailover: &on, MultiAZ: &on})
+			f.Fix = change("turn Multi-AZ of group "+g.ID+" on", g.ID, remote.Change{AutomaticFailover: &on, MultiAZ: &on})
 		} else {
 			f.What = fmt.Sprintf("Multi-AZ of group %s is off, and with %s it cannot be on.", g.ID, counted(n, len(e.zones())))
 			f.Repair = ""
@@ -135,8 +135,8 @@ func (e *exam) failover() {
 func counted(nodes, zones int) string { return counts(nodes, "node") + " in " + counts(zones, "zone") }
 
 // change is a fix by ModifyReplicationGroup.
-func change(group, does string, c remote.Change) *Fix {
-	return &Fix{Does: does + " of group " + group, Call: "elasticache:ModifyReplicationGroup", act: func(ctx context.Context, h Hands) error { return h.ChangeGroup(ctx, group, c) }}
+func change(does, group string, c remote.Change) *Fix {
+	return &Fix{Does: does, Call: "elasticache:ModifyReplicationGroup", act: func(ctx context.Context, h Hands) error { return h.ChangeGroup(ctx, group, c) }}
 }
 
 // doors looks at who can come in.

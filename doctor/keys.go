@@ -49,5 +49,5 @@ func shown(key string) string {
 			return r
 		}
 		return '?'
-	}, name[:cut]) + "…"
+	}, strings.ToValidUTF8(name[:cut], "?")) + "…"
 }
