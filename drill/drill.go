@@ -67,7 +67,8 @@ type run struct {
 	aborted string       // why the run ended early
 	movedAt atomic.Int64 // ns of the run's clock: the endpoint's name led elsewhere
 
-	before   cluster.Status // when the drill began
+	before   cluster.Status  // when the drill began
+	calm     map[string]bool // alarms that there were before the fault, and whether they were not in ALARM; nil: not known
 	victim   cluster.StatusNode
 	latest   atomic.Pointer[cluster.Status]
 	loadFrom time.Duration // set before any other goroutine of the run starts
@@ -299,6 +300,7 @@ func (r *run) inject(ctx context.Context) (func() error, error) {
 		return none, err
 	}
 	r.before, r.victim = s, victim
+	r.noteAlarms(ctx)
 	return r.fault.Inject(ctx, Target{Victim: victim, api: r.api, Mark: func() {
 		at := r.clock()
 		r.faultAt.Store(int64(at))
@@ -430,6 +432,12 @@ func (r *run) conclude(ctx context.Context, injected error) (Result, error) {
 	if s, err := r.api.status(ctx); err == nil {
 		r.latest.Store(&s)
 	}
+	result.Alarms = r.readAlarms(ctx, *r.latest.Load())
+	for _, a := range result.Alarms {
+		if a.FiredMs != nil {
+			r.mark(faultAt+time.Duration(*a.FiredMs*float64(time.Millisecond)), "alarm", "%s goes into ALARM", a.Name)
+		}
+	}
 	result.Audit = auditNodes(ctx, *r.latest.Load(), recorded[r.lanes[0].name], r.openNode)
 	r.outcome(&result, recorded[r.lanes[0].name], injected)
 	r.keepSafe(&result)
@@ -506,7 +514,7 @@ func (r *run) outcome(result *Result, judged []entry, injected error) {
 		faultHappened: injected == nil && faultAt > 0, changed: changed, mustChange: r.fault.ChangesPrimary(),
 		recorded: loadOnly(judged, r.loadFrom), faultAt: faultAt, loadFrom: r.loadFrom, rate: r.o.Rate,
 		figures: result.Figures, thresholds: result.Thresholds, audit: result.Audit,
-		redundant: wholeAt > 0, patience: r.o.Patience,
+		redundant: wholeAt > 0, patience: r.o.Patience, silent: silent(result.Alarms),
 	}
 	if injected != nil {
 		o.whyNot = injected.Error()

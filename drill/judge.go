@@ -21,7 +21,8 @@ type observation struct {
 	figures       Figures
 	thresholds    Thresholds
 	audit         []NodeAudit
-	redundant     bool // all nodes are ready again
+	redundant     bool     // all nodes are ready again
+	silent        []string // alarms that must have fired, and did not
 	patience      time.Duration
 }
 
@@ -92,6 +93,9 @@ func broken(o observation) (why []string) {
 	add(f.Errors > t.MaxErrors, "clients saw %d errors, %d may be seen", f.Errors, t.MaxErrors)
 	add(f.StaleReads > 0, "%d reads were stale where none may be", f.StaleReads)
 	add(!o.redundant, "not all nodes came back within the run and %v more", o.patience)
+	for _, name := range o.silent {
+		add(true, "the alarm %s did not fire within the run and %v more", name, alarmsWithin)
+	}
 	for _, n := range o.audit {
 		add(!n.CaughtUp, "the data of %s could not be checked: %s", n.Node, n.Reason)
 		add(n.CaughtUp && n.Lost > t.RPOWrites, "%d acked writes are absent from the data of %s", n.Lost, n.Node)

@@ -314,6 +314,9 @@ func printResult(w io.Writer, r drill.Result) error {
 	if len(r.PhasesMs) > 0 {
 		fmt.Fprintf(w, "\nphases: %s\n", phases(r.PhasesMs))
 	}
+	for _, a := range r.Alarms {
+		fmt.Fprintf(w, "alarm %s: %s\n", a.Name, a.When())
+	}
 	fmt.Fprintf(w, "\nverdict: %s\n", r.Verdict)
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(w, "  %s\n", reason)
