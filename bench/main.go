@@ -64,6 +64,8 @@ func allParts() []part {
 		{"sizes", "changes of primary and full syncs with data sets of up to 1 GB", false, 5 * time.Minute, (*bench).measureSizes, (*report).printSizes},
 		{"zones", "the primary's zone cut off, clients outside, beside Redis Sentinel; needs root", false, 5 * time.Minute, (*bench).measureZones, (*report).printZones},
 		{"alarms", "a healthy group on a starved machine: changes of primary that nothing calls for", false, 11 * time.Minute, (*bench).measureAlarms, (*report).printAlarms},
+		{"told", "how soon a subscriber hears of a crash, under an alarm of a second", false, 5 * time.Minute, (*bench).measureTold, (*report).printTold},
+		{"watching", "what 10,000 alarms cost", false, 7 * time.Minute, (*bench).measureWatching, (*report).printWatching},
 	}
 }
 

@@ -33,6 +33,8 @@ type report struct {
 	Alarms   *alarms    `json:"false_alarms,omitempty"`
 	Cuts     *cuts      `json:"zones,omitempty"`
 	Losses   []loss     `json:"async_losses,omitempty"`
+	Told     *told      `json:"told,omitempty"`
+	Watching *watching  `json:"watching,omitempty"`
 }
 
 // machine is what the figures hold for.
