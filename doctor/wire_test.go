@@ -1,4 +1,4 @@
-package remote
+package doctor
 
 import (
 	"context"
@@ -18,12 +18,14 @@ import (
 	told "github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/google/go-cmp/cmp"
 
+	"understudy/aws/remote"
 	"understudy/aws/wire"
 	"understudy/metric"
 )
 
-// speak serves some operations as AWS does, and returns a client of them.
-func speak(t *testing.T, services ...*wire.Service) *Client {
+// speak serves some operations as AWS does, and returns a client of them: package remote cannot test that by
+// itself, because the wire stands on its floor.
+func speak(t *testing.T, services ...*wire.Service) *remote.Client {
 	t.Helper()
 	server, err := wire.NewServer(wire.ServerOptions{Services: services, Region: "us-east-1", Account: "123456789012"})
 	if err != nil {
@@ -31,7 +33,7 @@ func speak(t *testing.T, services ...*wire.Service) *Client {
 	}
 	h := httptest.NewServer(server)
 	t.Cleanup(h.Close)
-	c, err := New(t.Context(), Options{Region: "us-east-1", Endpoint: h.URL, AccessKey: "AKIDTEST", SecretKey: "secret", Attempts: 1})
+	c, err := remote.New(t.Context(), remote.Options{Region: "us-east-1", Endpoint: h.URL, AccessKey: "AKIDTEST", SecretKey: "secret", Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +63,9 @@ func TestAlarmsAreReadOverAllPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Alarm{
+	want := []remote.Alarm{
 		{Name: "any", Rule: "ALARM(b)", ActionsEnabled: true, Actions: []string{"arn:x"}},
-		{Name: "b", Stat: "p99", Periods: 3, Datapoints: 3, Missing: "missing", Lines: []AlarmLine{{ID: "all", Expression: "MAX(METRICS())", Returned: true},
+		{Name: "b", Stat: "p99", Periods: 3, Datapoints: 3, Missing: "missing", Lines: []remote.AlarmLine{{ID: "all", Expression: "MAX(METRICS())", Returned: true},
 			{ID: "m1", Metric: metric.New("AWS/ElastiCache", "ReplicationLag", "CacheClusterId", "shop-002"), Stat: "Maximum", Period: time.Minute}}},
 		{Name: "c", State: "OK", ActionsEnabled: true, Metric: metric.New("N", "M", "a", "2", "z", "1"), Stat: "Average", Period: 5 * time.Minute, Periods: 3, Datapoints: 2, Missing: "notBreaching"},
 	}
@@ -85,15 +87,15 @@ func TestAnAlarmThatIsPutIsReadBack(t *testing.T) {
 		return &cloudwatch.DescribeAlarmsOutput{MetricAlarms: kept}, nil
 	})
 	c := speak(t, s)
-	base := Alarm{Description: "d", ActionsEnabled: true, Actions: []string{"arn:x"}, Periods: 5, Datapoints: 3, Threshold: 10, Comparison: "GreaterThanThreshold", Missing: "breaching"}
+	base := remote.Alarm{Description: "d", ActionsEnabled: true, Actions: []string{"arn:x"}, Periods: 5, Datapoints: 3, Threshold: 10, Comparison: "GreaterThanThreshold", Missing: "breaching"}
 	one, two := base, base
 	one.Name, one.Metric, one.Stat, one.Period = "one", metric.New("N", "M", "a", "2"), "Maximum", time.Minute
-	two.Name, two.Lines = "two", []AlarmLine{{ID: "all", Expression: "SUM(METRICS())", Returned: true}, {ID: "m1", Metric: metric.New("N", "M", "a", "2"), Stat: "Maximum", Period: time.Minute}}
+	two.Name, two.Lines = "two", []remote.AlarmLine{{ID: "all", Expression: "SUM(METRICS())", Returned: true}, {ID: "m1", Metric: metric.New("N", "M", "a", "2"), Stat: "Maximum", Period: time.Minute}}
 	if err := errors.Join(c.PutAlarm(t.Context(), one), c.PutAlarm(t.Context(), two)); err != nil {
 		t.Fatal(err)
 	}
 	got, err := c.Alarms(t.Context())
-	if diff := cmp.Diff([]Alarm{one, two}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]remote.Alarm{one, two}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 }
@@ -117,10 +119,10 @@ func TestTopicsThatAreGoneAreToldFromThoseThatTellNobody(t *testing.T) {
 		t.Error(got, err)
 	}
 	got, err := c.Topic(t.Context(), arn("full"))
-	if diff := cmp.Diff([]Subscription{{"email", false}, {"https", true}, {"sqs", false}}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]remote.Subscription{{"email", false}, {"https", true}, {"sqs", false}}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	if _, err := c.Topic(t.Context(), arn("none")); !errors.Is(err, ErrNoTopic) {
+	if _, err := c.Topic(t.Context(), arn("none")); !errors.Is(err, remote.ErrNoTopic) {
 		t.Error(err)
 	}
 }
@@ -167,7 +169,7 @@ func TestSnapshotsAreThoseOfTheGroup(t *testing.T) {
 	})
 	c := speak(t, s)
 	got, err := c.Snapshots(t.Context(), "shop")
-	if diff := cmp.Diff([]Snapshot{{"old", "available", true, at}, {"new", "available", false, at.Add(time.Hour)}}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]remote.Snapshot{{"old", "available", true, at}, {"new", "available", false, at.Add(time.Hour)}}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	if err := c.TakeSnapshot(t.Context(), "shop-002", "understudy-1"); err != nil || made != "shop-002 understudy-1" {
