@@ -92,7 +92,7 @@ ElastiCache the same through AWS's API and the group's endpoints. Nothing is wri
 --fix those that begin with Doctor, and the tag ` + "`understudy:doctor`" + ` = ` + "`allowed`" + ` on the group.
 
 **What --fix does.** Only what interrupts nobody, deletes nothing and costs no further node: ModifyReplicationGroup
-(automatic failover, Multi-AZ, retention), EnableAlarmActions, PutMetricAlarm (alarms called understudy-GROUP-…), a
+(automatic failover, Multi-AZ, retention), EnableAlarmActions, PutMetricAlarm (alarms called understudy-doctor-…), a
 backup. Everything is shown with its call first; without --yes nothing is done unless a person on a terminal says y. Then
 the group is examined again, and what is left is said.
 

@@ -95,14 +95,14 @@ func (p *Patient) readMetrics(ctx context.Context, c Cloud) {
 }
 
 // rare are metrics that are published only once something has happened.
-var rare = []string{"LastFailoverGap", "BackupAge", "DrillAge", "ArchiveAge", "WebhookAge", "ReplicationLag", "CacheHitRate", "MasterLinkHealthStatus", "DB0AverageTTL"}
+var rare = []string{"ReplicationLag", "CacheHitRate", "MasterLinkHealthStatus", "DB0AverageTTL", "DatabaseMemoryUsagePercentage"}
 
 // mayCome reports whether a metric is of a node that is there, or of the group, and may have had no reason to be
-// published yet: a primary has no lag, an empty cache no rate of hits.
+// published yet: a primary has no lag, an empty cache no rate of hits. Ours are all of this kind.
 func (p *Patient) mayCome(id metric.ID) bool {
 	node := dimension(id, ofNode)
 	there := node == "" || slices.ContainsFunc(p.nodes(), func(n place) bool { return string(n.id) == node })
-	return there && (slices.Contains(rare, id.Name) || strings.HasSuffix(id.Name, "Cmds") || strings.HasSuffix(id.Name, "Latency") || p.young())
+	return there && (id.Namespace == metric.Understudy || slices.Contains(rare, id.Name) || strings.HasSuffix(id.Name, "Cmds") || strings.HasSuffix(id.Name, "Latency") || p.young())
 }
 
 // young reports whether the group may be too new for its metrics to be listed.

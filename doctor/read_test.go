@@ -206,7 +206,7 @@ func TestFixesDoWhatTheySay(t *testing.T) {
 			}
 		}
 	}
-	want := hands{"change shop true false false", "backup shop-002 understudy-shop-20261130-120000", "enable " + p.Alarms[0].Name, "change shop true true false", "put understudy-shop-no-primary", "change shop false false true"}
+	want := hands{"change shop true false false", "backup shop-002 understudy-shop-20261130-120000", "enable " + p.Alarms[0].Name, "change shop true true false", "put understudy-doctor-shop-no-primary", "change shop false false true"}
 	if diff := cmp.Diff(want, did); diff != "" {
 		t.Error(diff)
 	}

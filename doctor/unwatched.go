@@ -97,7 +97,8 @@ func (e *exam) topicOf(own []remote.Alarm) string {
 }
 
 func (e *exam) newAlarm(kind, about string, threshold float64, comparison, missing string, actions []string) remote.Alarm {
-	return remote.Alarm{Name: "understudy-" + e.Name() + "-" + kind, Description: about, ActionsEnabled: true, Actions: actions,
+	// Not as the alarms that come with a local group are called: those are kept as they are by others.
+	return remote.Alarm{Name: "understudy-doctor-" + e.Name() + "-" + kind, Description: about, ActionsEnabled: true, Actions: actions,
 		Periods: 5, Datapoints: 3, Threshold: threshold, Comparison: comparison, Missing: missing}
 }
 

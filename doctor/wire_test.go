@@ -119,7 +119,7 @@ func TestTopicsThatAreGoneAreToldFromThoseThatTellNobody(t *testing.T) {
 		t.Error(got, err)
 	}
 	got, err := c.Topic(t.Context(), arn("full"))
-	if diff := cmp.Diff([]remote.Subscription{{"email", false}, {"https", true}, {"sqs", false}}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]remote.Subscription{{Protocol: "email"}, {Protocol: "https", Confirmed: true}, {Protocol: "sqs"}}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	if _, err := c.Topic(t.Context(), arn("none")); !errors.Is(err, remote.ErrNoTopic) {
@@ -169,7 +169,7 @@ func TestSnapshotsAreThoseOfTheGroup(t *testing.T) {
 	})
 	c := speak(t, s)
 	got, err := c.Snapshots(t.Context(), "shop")
-	if diff := cmp.Diff([]remote.Snapshot{{"old", "available", true, at}, {"new", "available", false, at.Add(time.Hour)}}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]remote.Snapshot{{Name: "old", State: "available", Automatic: true, Created: at}, {Name: "new", State: "available", Created: at.Add(time.Hour)}}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	if err := c.TakeSnapshot(t.Context(), "shop-002", "understudy-1"); err != nil || made != "shop-002 understudy-1" {
