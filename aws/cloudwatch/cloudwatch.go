@@ -44,6 +44,9 @@ func (s *Service) Wire() *wire.Service {
 	wire.Handle(w, s.listMetrics)
 	wire.Handle(w, s.getMetricStatistics)
 	wire.Handle(w, s.getMetricData)
+	if s.opts.Alarms != nil {
+		s.handleAlarms(w)
+	}
 	return w
 }
 
