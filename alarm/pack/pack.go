@@ -88,6 +88,8 @@ var kinds = []kind{
 		why: "The newest backup is older than a day and two hours: a daily one failed, or the schedule ended."},
 	{name: "drill-overdue", rule: above("DrillAge", "Minimum", 5*time.Minute, 1, 1, (7 * day).Seconds()),
 		why: "The last failover drill was more than a week ago. `understudy drill run` takes a minute."},
+	{name: "certificate", urgent: true, rule: below("CertificateDaysLeft", "Minimum", 5*time.Minute, 1, 1, 14),
+		why: "A certificate that clients meet ends within two weeks. `understudy certs issue --force` renews one of ours; it is taken up without a restart."},
 }
 
 // Names are those of the pack's alarms of any group, without its name.
