@@ -16,7 +16,11 @@ import (
 // sources says what was not looked at: no finding about it means nothing.
 func (e *exam) sources() {
 	for _, s := range slices.Sorted(maps.Keys(e.Unread)) {
-		e.add(Finding{ID: "source-not-read", Subject: string(s), What: fmt.Sprintf("The %s could not be read, so nothing is said of %s: %s.", about[s].name, about[s].covers, strings.TrimRight(e.Unread[s], "."))})
+		advice := ""
+		if strings.Contains(e.Unread[s], "InvalidAction") {
+			advice = "What was asked does not serve this: a local instance does with --metrics, in this version."
+		}
+		e.add(Finding{ID: "source-not-read", Subject: string(s), Advice: advice, What: fmt.Sprintf("The %s could not be read, so nothing is said of %s: %s.", about[s].name, about[s].covers, strings.TrimRight(e.Unread[s], "."))})
 	}
 }
 
@@ -76,8 +80,10 @@ func (e *exam) copies() {
 		e.add(Finding{ID: "no-replica", What: fmt.Sprintf("Group %s has 1 node and no replica: when it is lost, the group is down and its data are gone.", e.Name()),
 			Repair: e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", e.Name(), "--new-replica-count", "2", "--apply-immediately")})
 	}
-	if len(zones) == 1 {
+	if len(zones) == 1 && n > 1 {
 		e.add(Finding{ID: "single-zone", What: fmt.Sprintf("All %d nodes of group %s are in zone %s: one power cut takes all of them.", n, e.Name(), zones[0]), Repair: e.spread(n)})
+	} else if len(zones) == 1 {
+		e.add(Finding{ID: "single-zone", What: fmt.Sprintf("Group %s is in zone %s and nowhere else: one power cut takes it.", e.Name(), zones[0]), Repair: e.spread(2)})
 	}
 	if e.Status != nil && n > 1 {
 		machines := map[string]bool{}

@@ -31,8 +31,8 @@ var pages = map[string]page{
 	"single-zone": {
 		Title: "All nodes are in one zone", Severity: Warning,
 		Why:    "A zone is what fails as one: power, network, cooling.",
-		Text:   "Found when the group's nodes name one zone. On ElastiCache the repair adds a replica, which is placed where there are fewest; name zones with --replica-configuration, NodeGroupId=0001,NewReplicaCount=N,PreferredAvailabilityZones=…, to choose. The zones of a local group are a setting of `up`: stop it, and start it with --zones and the other settings as they were; the data stay.",
-		Advice: "Stop `understudy up` and start it with --zones us-east-1a,us-east-1b,us-east-1c and the other settings as they were: the data stay.",
+		Text:   "Found when the group's nodes name one zone. On ElastiCache the repair adds a replica, which is placed where there are fewest; name zones with --replica-configuration, NodeGroupId=0001,NewReplicaCount=N,PreferredAvailabilityZones=…, to choose. The zones of a local group are a setting of `up`: stop it, and start it with --zones and the other settings as they were; the data stay. Nodes that were added later stay where they were added: add others, which go where there are fewest, and take those away with decrease-replica-count.",
+		Advice: "Start `understudy up` with --zones us-east-1a,us-east-1b,us-east-1c and the other settings as they were: the data stay, and further replicas go where there are fewest.",
 	},
 	"automatic-failover-off": {
 		Title: "Automatic failover is off", Severity: Critical,

@@ -44,7 +44,7 @@ func printFindings(w io.Writer, p doctor.Patient, found []doctor.Finding) error 
 		_, err := fmt.Fprintln(w, "nothing was found")
 		return err
 	}
-	fmt.Fprintf(w, "%d critical, %d warnings, %d notes\n", count[doctor.Critical], count[doctor.Warning], count[doctor.Note])
+	fmt.Fprintf(w, "critical %d, warnings %d, notes %d\n", count[doctor.Critical], count[doctor.Warning], count[doctor.Note])
 	for _, x := range found {
 		fmt.Fprintf(w, "\n%-8s  %s\n", x.Severity, x.ID)
 		fmt.Fprintf(w, "  %s\n", x.What)
