@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
@@ -102,17 +101,13 @@ func checkMath(in *cloudwatch.PutMetricAlarmInput) error {
 }
 
 // checkLines refuses lines that are none by themselves; how they fit together the alarm's rule knows.
-func checkLines(ctx context.Context, list []types.MetricDataQuery, period time.Duration) error {
+func checkLines(ctx context.Context, list []types.MetricDataQuery) error {
 	var f faults
 	r := &request{call: wire.CallOf(ctx)}
 	for i, q := range list {
-		at := fmt.Sprintf("Metrics.member.%d", i+1)
-		r.checkQuery(&f, q, at)
-		switch {
-		case insights(aws.ToString(q.Expression)):
+		r.checkQuery(&f, q, fmt.Sprintf("Metrics.member.%d", i+1))
+		if insights(aws.ToString(q.Expression)) {
 			f.add("Error in expression '%s': Metrics Insights queries are not served here; ask for metrics by MetricStat", *q.Id)
-		case q.Period != nil && seconds(q.Period) != period:
-			f.add("The parameter %s.Period must be that of the metrics, which is %d", at, int(period.Seconds()))
 		}
 	}
 	if len(f) > 0 {

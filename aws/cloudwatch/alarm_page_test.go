@@ -12,6 +12,30 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 )
 
+// pages returns the names in the order of the pages, and the sizes of these.
+func (r *ringing) pages(t *testing.T, in cloudwatch.DescribeAlarmsInput, between func(last string)) (all []string, sizes string) {
+	t.Helper()
+	for {
+		out := r.describe(t, &in)
+		part := []string{}
+		for _, a := range out.MetricAlarms {
+			part = append(part, *a.AlarmName)
+		}
+		for _, a := range out.CompositeAlarms {
+			part = append(part, *a.AlarmName)
+		}
+		slices.Sort(part)
+		all = append(all, part...)
+		sizes += fmt.Sprint(len(part), " ")
+		if in.NextToken = out.NextToken; in.NextToken == nil {
+			return all, sizes
+		}
+		if between != nil {
+			between(all[len(all)-1])
+		}
+	}
+}
+
 // 250 alarms of both types in pages: each once, in the order of names over both lists, also when some go in between.
 func TestAlarmsInPages(t *testing.T) {
 	r := newRinging(t)
@@ -28,29 +52,6 @@ func TestAlarmsInPages(t *testing.T) {
 		r.mustPut(t, in)
 		want[types.AlarmTypeMetricAlarm]++
 	}
-	// pages returns the names in the order of the pages, and the sizes of these.
-	pages := func(in cloudwatch.DescribeAlarmsInput, between func(last string)) (all []string, sizes string) {
-		t.Helper()
-		for {
-			out := r.describe(t, &in)
-			part := []string{}
-			for _, a := range out.MetricAlarms {
-				part = append(part, *a.AlarmName)
-			}
-			for _, a := range out.CompositeAlarms {
-				part = append(part, *a.AlarmName)
-			}
-			slices.Sort(part)
-			all = append(all, part...)
-			sizes += fmt.Sprint(len(part), " ")
-			if in.NextToken = out.NextToken; in.NextToken == nil {
-				return all, sizes
-			}
-			if between != nil {
-				between(all[len(all)-1])
-			}
-		}
-	}
 	for _, c := range []struct {
 		in    cloudwatch.DescribeAlarmsInput
 		n     int
@@ -66,12 +67,12 @@ func TestAlarmsInPages(t *testing.T) {
 		{cloudwatch.DescribeAlarmsInput{ActionPrefix: aws.String(topic + "-1")}, 25, "25 "},
 		{cloudwatch.DescribeAlarmsInput{AlarmNames: []string{"alarm-003", "alarm-001", "none", "alarm-001", "alarm-004"}, MaxRecords: aws.Int32(1)}, 2, "1 1 "},
 	} {
-		all, sizes := pages(c.in, nil)
+		all, sizes := r.pages(t, c.in, nil)
 		if len(all) != c.n || sizes != c.sizes || !slices.IsSorted(all) || len(slices.Compact(slices.Clone(all))) != len(all) {
 			t.Errorf("%+v: %d in pages of %s, want %d in %s", c.in, len(all), sizes, c.n, c.sizes)
 		}
 	}
-	all, _ := pages(cloudwatch.DescribeAlarmsInput{AlarmTypes: both}, func(last string) {
+	all, _ := r.pages(t, cloudwatch.DescribeAlarmsInput{AlarmTypes: both}, func(last string) {
 		var n int
 		if _, err := fmt.Sscanf(last, "alarm-%d", &n); err != nil {
 			t.Fatal(err)

@@ -134,10 +134,13 @@ func queriesOf(ctx context.Context, list []types.MetricDataQuery) (all []alarm.Q
 	if period == 0 {
 		return nil, 0, invalidAlarm("Period must not be null")
 	}
-	if err := checkLines(ctx, list, period); err != nil {
+	if err := checkLines(ctx, list); err != nil {
 		return nil, 0, err
 	}
-	for _, q := range list {
+	for i, q := range list {
+		if q.MetricStat == nil && q.Period != nil && seconds(q.Period) != period {
+			return nil, 0, invalidAlarm("The parameter Metrics.member.%d.Period must be that of the metrics, which is %d", i+1, int(period.Seconds()))
+		}
 		x := alarm.Query{ID: *q.Id, Label: aws.ToString(q.Label), Expression: aws.ToString(q.Expression), Account: aws.ToString(q.AccountId),
 			Period: seconds(q.Period), Returns: returned(q)}
 		if m := q.MetricStat; m != nil {
