@@ -200,6 +200,25 @@ func TestListsAndWorkAreBounded(t *testing.T) {
 	if _, err := p.Run(nil, noon, noon.Add(365*24*time.Hour)); err == nil {
 		t.Error("a year of seconds was filled 181 times")
 	}
+	// Each line alone is little; what they make is kept until the last.
+	lines = []Line{{ID: "m1", Period: time.Second}}
+	for i := range 100 {
+		lines = append(lines, Line{ID: fmt.Sprint("e", i), Expression: "m1*2"})
+	}
+	if p, err = Compile(lines); err != nil {
+		t.Fatal(err)
+	}
+	points := make([]metric.Point, 40_000)
+	for i := range points {
+		points[i].At = noon.Add(time.Duration(i) * time.Second)
+	}
+	if _, err := p.Run(map[string][]metric.Point{"m1": points}, noon, noon.Add(24*time.Hour)); err == nil {
+		t.Error("100 lines of 40,000 points were made")
+	}
+	// A year in which there are few points, and none are filled in, is little work.
+	if _, err := p.Run(map[string][]metric.Point{"m1": points[:100]}, noon, noon.Add(365*24*time.Hour)); err != nil {
+		t.Error(err)
+	}
 }
 
 func FuzzCompile(f *testing.F) {

@@ -2,6 +2,7 @@ package metricmath
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,9 +11,9 @@ import (
 
 // Bounds of a request.
 const (
-	mostLines     = 500        // metrics and expressions of GetMetricData, and series of a list
-	mostWork      = 50_000_000 // points that a program may touch in a run, by a rough count; ours
-	longestChains = 100        // expressions of expressions of expressions; ours
+	mostLines     = 500       // metrics and expressions of GetMetricData, and series of a list
+	mostWork      = 5_000_000 // points that a program may make in a run, by a rough count: 56 bytes each; ours
+	longestChains = 100       // expressions of expressions of expressions; ours
 )
 
 // Line is one entry of a request: a metric, whose points are given when the program runs, or an expression.
@@ -30,6 +31,7 @@ type Program struct {
 	kinds    map[string]Kind
 	widths   map[string]int // how many series a list has, at most; 1 of others
 	metrics  int
+	fills    bool // some expression makes points where there are none
 }
 
 var validID = regexp.MustCompile(`^[a-z][a-zA-Z0-9_]{0,254}$`)
@@ -58,6 +60,7 @@ func Compile(lines []Line) (*Program, error) {
 			return nil, in(l.ID, err)
 		}
 		p.compiled[l.ID] = e
+		p.fills = p.fills || e.root.fills()
 	}
 	for _, l := range lines {
 		if err := p.sort(l.ID, nil); err != nil {
@@ -134,13 +137,14 @@ func (p *Program) Run(points map[string][]metric.Point, start, end time.Time) (m
 		s.Metrics = append(s.Metrics, series)
 		s.Values[l.ID] = one(series)
 		longest = max(longest, len(series.Points))
-		if l.Period > 0 {
+		if l.Period > 0 && p.fills {
 			longest = max(longest, int(min(end.Sub(start)/l.Period, mostPoints)))
 		}
 	}
+	work := 0.0
 	for _, id := range p.order {
 		e := p.compiled[id]
-		if float64(e.root.parts())*float64(max(1, p.widths[id]))*float64(longest) > mostWork {
+		if work += float64(e.root.parts()) * float64(max(1, p.widths[id])) * float64(longest); work > mostWork {
 			return nil, in(id, fault("It takes too much work: shorten it, or the time that is asked for"))
 		}
 		v := e.Eval(s)
@@ -150,6 +154,10 @@ func (p *Program) Run(points map[string][]metric.Point, start, end time.Time) (m
 		s.Values[id] = v
 	}
 	return s.Values, nil
+}
+
+func (n node) fills() bool {
+	return n.op == "call" && n.name == "FILL" || slices.ContainsFunc(n.args, node.fills)
 }
 
 // parts counts the nodes of an expression.

@@ -18,7 +18,7 @@ import (
 const (
 	mostQueries    = 500
 	mostDatapoints = 100_800
-	mostHeld       = 4_000_000 // points of the metrics that expressions compute from; ours: 56 bytes each
+	mostHeld       = 1_000_000 // points of the metrics that expressions compute from; ours: 56 bytes each
 	mostSeries     = 2_000     // series in a page, also without points; ours: 500 expressions may have lists of 500
 	longestLabel   = 2_048     // bytes, as given and as expanded; ours
 )
