@@ -40,9 +40,15 @@ func TestConnectionsOfClientsAreCountedAndNoOthers(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = c.Close() })
 	}
+	if c, err := redigo.Dial("tcp", two.addr(), redigo.DialPassword("wrong")); err == nil {
+		_ = c.Close()
+		t.Fatal("a wrong password is right")
+	}
 	w.group.Proxied, w.group.Clients, w.group.Accepted = true, 40, 100
 	first := w.minute()
-	same(t, first, "group NewConnections", "[105 0]")
+	same(t, first, "group NewConnections", "[105 1]")
+	same(t, first, "aws main-002 AuthenticationFailures", "[1]")
+	same(t, first, "aws main-001 AuthenticationFailures", "[0]")
 	same(t, first, "group CurrConnections", "[41 1]") // the test's own are clients
 	same(t, first, "group LinksDown", "[0]")
 	same(t, w.minute(), "group NewConnections", "[0 0]")

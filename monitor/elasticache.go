@@ -160,7 +160,7 @@ var grown = []struct {
 	{cacheHits, "keyspace_hits"}, {cacheMisses, "keyspace_misses"},
 	{evictions, "evicted_keys"}, {reclaimed, "expired_keys"},
 	{bytesIn, "total_net_input_bytes"}, {bytesOut, "total_net_output_bytes"},
-	{errorReplies, "total_error_replies"}, {failedLogins, "acl_access_denied_auth"},
+	{errorReplies, "total_error_replies"}, {failedLogins, deniedLogins},
 }
 
 // growth is of the minute. A counter that went back has no point.

@@ -45,7 +45,19 @@ func parse(text string, at time.Time) *answer {
 		}
 		a.commands[command] = c
 	}
+	a.countRefusals()
 	return a
+}
+
+// deniedLogins is how often a password was wrong. Redis 7.0 has it as the count of an error only, which is missing
+// while it is 0.
+const deniedLogins = "acl_access_denied_auth"
+
+func (a *answer) countRefusals() {
+	if _, ok := a.fields[deniedLogins]; !ok && len(a.commands) > 0 {
+		_, n, _ := strings.Cut(a.fields["errorstat_WRONGPASS"], "count=")
+		a.fields[deniedLogins] = cmp.Or(n, "0")
+	}
 }
 
 // number is a field's; false: it has none.

@@ -34,7 +34,7 @@ var table = [figures]row{
 	bytesIn:          {"NetworkBytesIn", bytes, ofNode, "Of redis-server, not of the machine.", "growth of `total_net_input_bytes`"},
 	bytesOut:         {"NetworkBytesOut", bytes, ofNode, "Of redis-server, not of the machine.", "growth of `total_net_output_bytes`"},
 	errorReplies:     {"ErrorCount", count, ofNode, "Commands that failed.", "growth of `total_error_replies`"},
-	failedLogins:     {"AuthenticationFailures", count, ofNode, "Logins that redis-server refused.", "growth of `acl_access_denied_auth`"},
+	failedLogins:     {"AuthenticationFailures", count, ofNode, "Logins that redis-server refused.", "growth of `acl_access_denied_auth`; Redis 7.0: of `errorstat_WRONGPASS`"},
 	saving:           {"SaveInProgress", count, ofNode, "1 while an RDB file is being written.", "`rdb_bgsave_in_progress`"},
 	isMaster:         {"IsMaster", count, ofNode, "1 at the primary.", "`role`"},
 	linkHealth:       {"MasterLinkHealthStatus", count, ofNode, "1 while the link is up; replicas only.", "`master_link_status`"},
