@@ -61,7 +61,7 @@ func (a *api) ask(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// maxHistory bounds what is read of the history of alarms: some 50,000 entries.
+// maxHistory bounds what is read of the history of alarms: some 20,000 entries.
 const maxHistory = 128 << 20
 
 // noteAlarms remembers how the alarms stand before the fault.

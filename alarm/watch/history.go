@@ -14,7 +14,7 @@ import (
 const (
 	keepHistory   = 14 * 24 * time.Hour
 	mostOfAlarm   = 500
-	mostOfAll     = 50_000
+	mostOfAll     = 20_000
 	pruneEvery    = time.Hour
 	pruneOvershot = 50 // entries above mostOfAlarm that are waited for, so that not each entry costs a deletion
 )

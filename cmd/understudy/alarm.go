@@ -206,9 +206,8 @@ func askAlarms(ctx context.Context, f finder, method, path string, to any) error
 
 // awaitDelivery waits until the messages have left the queue, and says who did not get them.
 func (f *finder) awaitDelivery(ctx context.Context, out io.Writer, messages []watch.Tested) error {
-	ctx, cancel := context.WithTimeout(ctx, arriveWithin)
-	defer cancel()
 	started := time.Now()
+	deadline := time.After(arriveWithin)
 	ids := map[string]string{} // topics
 	for _, m := range messages {
 		ids[m.ID] = m.Topic
@@ -232,6 +231,8 @@ func (f *finder) awaitDelivery(ctx context.Context, out io.Writer, messages []wa
 		}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-deadline:
 			return coded{exitNo, fmt.Errorf("not delivered within %v, and tried again: %s", arriveWithin, strings.Join(waiting, "; "))}
 		case <-t.C:
 		}
