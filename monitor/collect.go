@@ -9,6 +9,7 @@ import (
 	"time"
 
 	redigo "github.com/gomodule/redigo/redis"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"understudy/cluster"
 	"understudy/metric"
@@ -40,12 +41,16 @@ type Options struct {
 	Groups func() []Group // of the process now
 	Writer metric.Writer
 	Logger *slog.Logger
+	// Metrics are the Collector's own; nil: nobody asks.
+	Metrics prometheus.Registerer
 }
 
 // Collector publishes. It has one connection to each node.
 type Collector struct {
 	opts Options
 	log  *slog.Logger
+
+	metrics *metrics
 
 	nodes  map[cluster.NodeID]*watch
 	groups map[string]*past
@@ -82,6 +87,7 @@ type look struct {
 	at       time.Time // when it was asked
 	full     bool      // it is that of the end of a minute
 	first    bool      // nothing was known of the node: counters grow from here
+	silent   bool      // it was asked, and did not answer
 	answer   *answer
 	clients  float64 // of a full or first look, if counted; the next ones, too
 	counted  bool
@@ -112,7 +118,7 @@ func New(o Options) (*Collector, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Collector{opts: o, log: o.Logger.With("component", "monitor"), nodes: map[cluster.NodeID]*watch{}, groups: map[string]*past{}}, nil
+	return &Collector{opts: o, log: o.Logger.With("component", "monitor"), metrics: newMetrics(o.Metrics), nodes: map[cluster.NodeID]*watch{}, groups: map[string]*past{}}, nil
 }
 
 // Run collects until ctx ends. A look that takes longer than a second costs the next its turn.
@@ -120,15 +126,20 @@ func (c *Collector) Run(ctx context.Context) error {
 	defer c.stop()
 	c.ended = minuteEnd(time.Now())
 	c.host.look()
+	due := nextLook(time.Now())
 	for {
-		t := time.NewTimer(time.Until(nextLook(time.Now())))
+		t := time.NewTimer(time.Until(due))
 		select {
 		case <-ctx.Done():
 			t.Stop()
 			return nil
 		case now := <-t.C:
 			c.publish(ctx, c.collect(ctx, now))
+			c.metrics.looks.Observe(time.Since(now).Seconds())
 		}
+		next := nextLook(time.Now())
+		c.metrics.missed.Add(max(0, float64(next.Sub(due)/every-1)))
+		due = next
 	}
 }
 
@@ -168,6 +179,9 @@ func (c *Collector) publish(ctx context.Context, data []metric.Datum) {
 	err := c.opts.Writer.Write(ctx, data)
 	if err != nil && !c.failed && ctx.Err() == nil {
 		c.log.Error("metrics are not kept", "error", err)
+	}
+	if err != nil {
+		c.metrics.unkept.Inc()
 	}
 	c.failed = err != nil
 }
@@ -246,12 +260,24 @@ func (c *Collector) ask(ctx context.Context, groups []Group, now time.Time, full
 	soon, cancel := context.WithTimeout(ctx, publishWithin)
 	defer cancel()
 	for _, w := range c.nodes {
-		select {
-		case w.current = <-w.asked:
-			w.asked = nil
-		case <-soon.Done():
-			w.current = look{}
-		}
+		w.await(soon.Done())
+	}
+}
+
+// await waits for the look under way until soon. If that is over because another node hangs, an answer that is there
+// counts.
+func (w *watch) await(soon <-chan struct{}) {
+	select {
+	case w.current = <-w.asked:
+		w.asked = nil
+		return
+	case <-soon:
+	}
+	select {
+	case w.current = <-w.asked:
+		w.asked = nil
+	default:
+		w.current = look{}
 	}
 }
 
@@ -267,6 +293,7 @@ func (w *watch) look(ctx context.Context, g Group, seen *look) {
 	}
 	replies, err := w.ask(ctx, g.login(seen.node), commands...)
 	if err != nil {
+		seen.silent = true
 		return
 	}
 	text, err := redigo.String(replies[0], nil)

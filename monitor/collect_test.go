@@ -36,7 +36,7 @@ func same(t *testing.T, got map[string][]float64, name, want string) {
 }
 
 func TestCountersOfAnotherLifeOrRoleGiveNoPoint(t *testing.T) {
-	c := &Collector{nodes: map[cluster.NodeID]*watch{"main-001": {}}, groups: map[string]*past{}}
+	c := &Collector{metrics: newMetrics(nil), nodes: map[cluster.NodeID]*watch{"main-001": {}}, groups: map[string]*past{}}
 	at := time.Now().Truncate(time.Minute)
 	first := minuteOf(c, at, fmt.Sprintf(primaryInfo, "a", "master", 10, 10, 100, 1000))
 	same(t, first, "CacheHits", "[]")
@@ -64,7 +64,7 @@ func TestCountersOfAnotherLifeOrRoleGiveNoPoint(t *testing.T) {
 }
 
 func TestAGroupTellsOfItsFailover(t *testing.T) {
-	c := &Collector{nodes: map[cluster.NodeID]*watch{}, groups: map[string]*past{}}
+	c := &Collector{metrics: newMetrics(nil), nodes: map[cluster.NodeID]*watch{}, groups: map[string]*past{}}
 	of := func(g Group) map[string][]float64 {
 		got := map[string][]float64{}
 		for _, d := range c.group(g, time.Now()) {

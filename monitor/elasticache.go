@@ -14,6 +14,9 @@ import (
 func (c *Collector) node(w *watch) []metric.Datum {
 	l := w.current
 	a := l.answer
+	if l.silent {
+		c.metrics.unanswered.Inc()
+	}
 	if a == nil {
 		// The server may be another one when it answers again.
 		w.base, w.last, w.slow, w.lags = nil, nil, nil, nil

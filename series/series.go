@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"understudy/metric"
 )
 
@@ -32,13 +34,15 @@ type Options struct {
 	Keep time.Duration
 	// Size bounds the blocks on disk, bytes; 0: 1 GiB. Two thirds are for seconds. The oldest data go first. Beside
 	// it there is the log of what is not in a block yet: one and a half hours of seconds, nine hours of minutes.
-	Size   int64
-	Logger *slog.Logger
+	Size    int64
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil: nobody asks
 }
 
 // Series are the metrics' data.
 type Series struct {
 	log     *slog.Logger
+	metrics *metrics
 	seconds *grain
 	minutes *grain
 
@@ -90,6 +94,7 @@ func Open(o Options) (*Series, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.rolled.Store(rolled)
+	s.metrics = newMetrics(o.Metrics, s)
 	return s, nil
 }
 
@@ -128,6 +133,25 @@ func (s *Series) Close() error {
 // is a *Refused when a datum is at fault; then none are kept. It survives the death of the process, and of the machine
 // but for what its kernel had not written.
 func (s *Series) Write(ctx context.Context, data []metric.Datum) error {
+	err := s.write(ctx, data)
+	if _, ok := errors.AsType[*Refused](err); ok {
+		s.metrics.refused.Inc()
+	}
+	if err == nil {
+		s.metrics.samples.Add(float64(values(data)))
+	}
+	return err
+}
+
+// values is how many values and statistic sets there are.
+func values(data []metric.Datum) (n int) {
+	for _, d := range data {
+		n += max(1, len(d.Values))
+	}
+	return n
+}
+
+func (s *Series) write(ctx context.Context, data []metric.Datum) error {
 	now := time.Now()
 	for i := range data {
 		if err := check(data[i], now); err != nil {

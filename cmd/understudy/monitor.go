@@ -50,7 +50,7 @@ func (g *local) openMetrics(a *app) {
 	if !c.On {
 		return
 	}
-	s, err := series.Open(series.Options{Dir: filepath.Join(g.config.Data, "metrics"), Keep: c.Keep, Size: int64(c.Size) << 20, Logger: g.log})
+	s, err := series.Open(series.Options{Dir: filepath.Join(g.config.Data, "metrics"), Keep: c.Keep, Size: int64(c.Size) << 20, Logger: g.log, Metrics: g.metrics.Own()})
 	if err != nil {
 		g.log.Error("no metrics are kept", "component", "monitor", "error", err)
 		return
@@ -73,7 +73,7 @@ func (g *local) startMonitor(a *app) error {
 		return nil
 	}
 	g.ages.drills.Dir = g.config.Monitor.Drills
-	m, err := monitor.New(monitor.Options{Groups: g.monitored, Writer: g.series, Logger: g.log})
+	m, err := monitor.New(monitor.Options{Groups: g.monitored, Writer: g.series, Logger: g.log, Metrics: g.metrics.Own()})
 	if err != nil {
 		return err
 	}
