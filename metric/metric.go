@@ -122,6 +122,25 @@ type Point struct {
 	Unit  string
 }
 
+// OneUnit leaves one point a period, of points in the order of time: where data have several units, that of the unit
+// with the most samples, of equals the first. A sum of seconds and milliseconds is none. mixed: some were left out. It
+// works in place.
+func OneUnit(points []Point) (kept []Point, mixed bool) {
+	kept = points[:0]
+	for _, p := range points {
+		last := len(kept) - 1
+		if last < 0 || !kept[last].At.Equal(p.At) {
+			kept = append(kept, p)
+			continue
+		}
+		mixed = true
+		if p.Count > kept[last].Count {
+			kept[last] = p
+		}
+	}
+	return kept, mixed
+}
+
 // Filter selects metrics for a list; empty fields select all.
 type Filter struct {
 	Namespace, Name string

@@ -2,6 +2,7 @@ package metric
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -36,5 +37,22 @@ func TestStatisticsAndPeriods(t *testing.T) {
 		if ValidPeriod(d) != want {
 			t.Errorf("a period of %v: %t", d, !want)
 		}
+	}
+}
+
+func TestAPeriodHasThePointOfOneUnit(t *testing.T) {
+	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	at := func(minute int, v, count float64, unit string) Point {
+		return Point{At: noon.Add(time.Duration(minute) * time.Minute), Value: v, Count: count, Unit: unit}
+	}
+	got, mixed := OneUnit([]Point{at(0, 1, 1, "Count"), at(1, 2, 1, "Count"), at(1, 3, 2, "None"), at(1, 4, 2, "Percent"), at(2, 5, 9, "None")})
+	if want := []Point{at(0, 1, 1, "Count"), at(1, 3, 2, "None"), at(2, 5, 9, "None")}; !mixed || !slices.Equal(got, want) {
+		t.Errorf("%v, %t", got, mixed)
+	}
+	if got, mixed := OneUnit([]Point{at(0, 1, 1, ""), at(1, 1, 1, "")}); mixed || len(got) != 2 {
+		t.Errorf("%v, %t", got, mixed)
+	}
+	if got, mixed := OneUnit(nil); mixed || len(got) != 0 {
+		t.Errorf("%v, %t", got, mixed)
 	}
 }

@@ -91,12 +91,19 @@ func (w *Watch) points(ctx context.Context, r alarm.Rule, k *known, now time.Tim
 	start, end := r.Range(now)
 	q := metric.Query{ID: r.Metric, Stat: r.Stat, Unit: r.Unit, Period: r.Period, Start: start, End: end}
 	if len(r.Queries) == 0 {
-		return w.opts.Reader.Points(ctx, q)
+		return pointsOf(ctx, w.opts.Reader, q)
 	}
 	if k.math == nil {
 		return nil, &ruleError{errors.New("the expression is none")}
 	}
 	return k.math.points(ctx, w.opts.Reader, r, q)
+}
+
+// pointsOf reads a metric: one point a period, also of data with several units.
+func pointsOf(ctx context.Context, from metric.Reader, q metric.Query) ([]metric.Point, error) {
+	all, err := from.Points(ctx, q)
+	points, _ := metric.OneUnit(all)
+	return points, err
 }
 
 // math is a rule's expression, understood.
@@ -130,7 +137,7 @@ func (m *math) points(ctx context.Context, from metric.Reader, r alarm.Rule, q m
 			continue
 		}
 		q.ID, q.Stat, q.Unit = line.Metric, line.Stat, line.Unit
-		points, err := from.Points(ctx, q)
+		points, err := pointsOf(ctx, from, q)
 		if err != nil {
 			return nil, err
 		}

@@ -92,21 +92,10 @@ func (r *request) query(m *types.MetricStat) metric.Query {
 	}
 }
 
-// points reads a metric. Where no unit is asked for and a period has data of several, those of the unit with the most
-// samples are the period's: a sum of seconds and milliseconds is none, and a series has one point a period.
+// points reads a metric: one point a period, also of data with several units.
 func (s *Service) points(ctx context.Context, q metric.Query) (points []metric.Point, mixed bool, err error) {
 	all, err := s.opts.Reader.Points(ctx, q)
-	points = all[:0]
-	for _, p := range all {
-		if last := len(points) - 1; last >= 0 && points[last].At.Equal(p.At) {
-			mixed = true
-			if p.Count > points[last].Count {
-				points[last] = p
-			}
-			continue
-		}
-		points = append(points, p)
-	}
+	points, mixed = metric.OneUnit(all)
 	return points, mixed, err
 }
 
