@@ -231,7 +231,12 @@ func (e *exam) topics() {
 	}
 }
 
-// subscribe names an address that is nobody's: whose it is to be is not known.
+// subscribe names an address that is nobody's: whose it is to be is not known. A local instance sends mail only where
+// it was told of a mail server.
 func (e *exam) subscribe(arn string) string {
-	return e.Place.aws("sns", "subscribe", "--topic-arn", arn, "--protocol", "email", "--notification-endpoint", "you@example.com")
+	protocol, at := "email", "you@example.com"
+	if e.Local {
+		protocol, at = "https", "https://example.com/alarms"
+	}
+	return e.Place.aws("sns", "subscribe", "--topic-arn", arn, "--protocol", protocol, "--notification-endpoint", at)
 }

@@ -13,9 +13,10 @@ import (
 
 // The ages from which on something is too old.
 const (
-	backupTooOld = 26 * time.Hour // a day, and the two hours that a daily backup's window may move by
-	drillTooOld  = 30 * 24 * time.Hour
-	keepBackups  = 7 // days: the retention that the doctor sets
+	backupTooOld = 26 * time.Hour      // a day, and the two hours that a daily backup's window may move by
+	drillTooOld  = 7 * 24 * time.Hour  // as the alarm drill-overdue of a local group
+	cloudTooOld  = 30 * 24 * time.Hour // a drill of ElastiCache takes minutes and somebody's evening
+	keepBackups  = 7                   // days: the retention that the doctor sets
 )
 
 // backups looks at what is left when all nodes are lost.
@@ -81,8 +82,9 @@ func (e *exam) drills() {
 	if !e.sees(FromDrills) || e.count() < 2 {
 		return // without a replica there is nothing to try
 	}
-	repair := e.Place.own("drill", "run")
+	repair, tooOld := e.Place.own("drill", "run"), drillTooOld
 	if !e.Local {
+		tooOld = cloudTooOld
 		repair = line(append([]string{"understudy", "drill", "run", "--target", "elasticache://" + e.Name()}, e.Place.Flags...))
 	}
 	switch d := e.Drill; {
@@ -90,7 +92,7 @@ func (e *exam) drills() {
 		e.add(Finding{ID: "never-drilled", What: fmt.Sprintf("No drill of group %s is known: that a failover works is a hope.", e.Name()), Repair: repair})
 	case d.Failed:
 		e.add(Finding{ID: "drill-failed", Subject: d.ID, What: fmt.Sprintf("The newest drill of group %s, %s, failed %s ago.", e.Name(), d.ID, age(e.At.Sub(d.At))), Repair: e.showDrill(d.ID)})
-	case e.At.Sub(d.At) > drillTooOld:
+	case e.At.Sub(d.At) > tooOld:
 		e.add(Finding{ID: "drill-too-old", Subject: d.ID, What: fmt.Sprintf("The newest drill of group %s was %s ago.", e.Name(), age(e.At.Sub(d.At))), Repair: repair})
 	}
 }

@@ -79,7 +79,7 @@ var pages = map[string]page{
 	"alarm-metric-is-not-there": {
 		Title: "An alarm looks at what is gone", Severity: Warning,
 		Why:  "A node that was replaced under another id, or a misspelt name: the alarm can never go off.",
-		Text: "Found when ListMetrics knows no metric with exactly the alarm's name and dimensions. CloudWatch forgets a metric after two weeks without data; one of a new group is there after some minutes.",
+		Text: "Found when ListMetrics knows no metric with exactly the alarm's name and dimensions. CloudWatch forgets a metric after two weeks without data. A metric of a node that is there is missed only when others of that node are known.",
 	},
 	"alarm-silent-after-promotion": {
 		Title: "A lag alarm falls silent when its node is promoted", Severity: Warning,
@@ -101,12 +101,12 @@ var pages = map[string]page{
 	"alarm-topic-missing": {
 		Title: "Alarms tell a topic that is not there", Severity: Critical,
 		Why:  "CloudWatch does not check that an action exists: it fails when the alarm goes off.",
-		Text: "The repair makes a topic of that name and subscribes an address: put your own in place of you@example.com.",
+		Text: "The repair makes a topic of that name and subscribes an address: put your own in place of the one at example.com.",
 	},
 	"topic-without-confirmed-subscribers": {
 		Title: "Nobody is behind a topic", Severity: Critical,
 		Why:  "SNS sends nothing to a subscription that was not confirmed.",
-		Text: "Found at topics that alarms of the group tell. An address that has not been confirmed got a message with a link. The repair subscribes one more: put your own in place of you@example.com.",
+		Text: "Found at topics that alarms of the group tell. An address that has not been confirmed got a message with a link. The repair subscribes one more: put your own in place of the one at example.com. A local instance takes email when it knows a mail server (--smtp-…), and chat services by their webhooks: docs/notifications.md.",
 	},
 	"no-alarm-on-lag": {
 		Title: "Nobody looks at the lag", Severity: Warning,
@@ -163,7 +163,7 @@ var pages = map[string]page{
 	"drill-too-old": {
 		Title: "The newest drill is old", Severity: Warning,
 		Why:  "Since then clients, settings and versions have changed.",
-		Text: "Found above 30 days.",
+		Text: "Found above 7 days of a local group, as its alarm drill-overdue, and above 30 days of ElastiCache.",
 	},
 	"drill-failed": {
 		Title: "The newest drill failed", Severity: Warning,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"understudy/aws/remote"
+	"understudy/cluster"
 	"understudy/metric"
 )
 
@@ -25,9 +26,8 @@ var _ Cloud = (*remote.Client)(nil)
 
 // The bounds of what is asked of a cloud.
 const (
-	mostTopics = 50               // that alarms of the group tell
-	mostAsked  = 100              // metrics of its alarms: one call each
-	newMetric  = 20 * time.Minute // a metric is listed up to 15 minutes after its first data: AWS's documentation of ListMetrics
+	mostTopics = 50  // that alarms of the group tell
+	mostAsked  = 100 // metrics of its alarms: one call each
 )
 
 // ReadCloud fills in what the API knows of the group id. It returns the error of the group itself, whose facts are
@@ -82,32 +82,39 @@ func (p *Patient) readMetrics(ctx context.Context, c Cloud) {
 				continue
 			}
 			asked = append(asked, id)
-			there, err := c.HasMetric(ctx, id)
+			absent, err := p.absent(ctx, c, id)
 			if err != nil {
 				p.unless(FromMetrics, err)
 				return
 			}
-			if !there && !p.mayCome(id) {
+			if absent {
 				p.Absent = append(p.Absent, id)
 			}
 		}
 	}
 }
 
-// rare are metrics that are published only once something has happened.
+// rare are metrics that are published only once something has happened: a primary has no lag, an empty cache no rate
+// of hits, a server without a bound is not full.
 var rare = []string{"ReplicationLag", "CacheHitRate", "MasterLinkHealthStatus", "DB0AverageTTL", "DatabaseMemoryUsagePercentage"}
 
-// mayCome reports whether a metric is of a node that is there, or of the group, and may have had no reason to be
-// published yet: a primary has no lag, an empty cache no rate of hits. Ours are all of this kind.
-func (p *Patient) mayCome(id metric.ID) bool {
+// absent reports whether a metric is of a node that is gone, or of a name that nobody publishes. What may have had no
+// reason to be published yet is not: ours are all of this kind, and those of a node of which nothing is known yet.
+func (p *Patient) absent(ctx context.Context, c Cloud, id metric.ID) (bool, error) {
+	there, err := c.HasMetric(ctx, id)
+	if there || err != nil {
+		return false, err
+	}
 	node := dimension(id, ofNode)
-	there := node == "" || slices.ContainsFunc(p.nodes(), func(n place) bool { return string(n.id) == node })
-	return there && (id.Namespace == metric.Understudy || slices.Contains(rare, id.Name) || strings.HasSuffix(id.Name, "Cmds") || strings.HasSuffix(id.Name, "Latency") || p.young())
-}
-
-// young reports whether the group may be too new for its metrics to be listed.
-func (p *Patient) young() bool {
-	return p.Status != nil && !p.Status.Since.IsZero() && p.At.Sub(p.Status.Since) < newMetric
+	switch {
+	case node != "" && !p.has(cluster.NodeID(node)):
+		return true, nil
+	case id.Namespace == metric.Understudy, slices.Contains(rare, id.Name), strings.HasSuffix(id.Name, "Cmds"), strings.HasSuffix(id.Name, "Latency"):
+		return false, nil
+	case node == "":
+		return true, nil
+	}
+	return c.HasMetric(ctx, metric.New(metric.ElastiCache, "EngineCPUUtilization", ofNode, node))
 }
 
 func (p *Patient) readTopics(ctx context.Context, c Cloud) {

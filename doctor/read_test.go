@@ -67,6 +67,23 @@ func TestOnlyTheGroupsOwnAlarmsAreFollowed(t *testing.T) {
 	}
 }
 
+// A metric of a node that is there is missed only when others of it are known: else nothing was collected yet.
+func TestANewNodesMetricsAreNotMissed(t *testing.T) {
+	h := healthy()
+	odd := lagOf("shop-002", "missing")
+	odd.Metric.Name = "EngineCPUUtilisation"
+	c := &cloud{group: h.Group, alarms: []remote.Alarm{odd}}
+	for _, known := range []bool{false, true} {
+		if known {
+			c.there = []metric.ID{metric.New(metric.ElastiCache, "EngineCPUUtilization", "CacheClusterId", "shop-002")}
+		}
+		p := Patient{At: noon}
+		if err := p.ReadCloud(t.Context(), c, "shop"); err != nil || len(p.Absent) != len(c.there) {
+			t.Errorf("known %v: %v %v", known, p.Absent, err)
+		}
+	}
+}
+
 func TestWhatTheAPIRefusesIsSaid(t *testing.T) {
 	c := &cloud{group: healthy().Group, err: errors.New("operation error CloudWatch: DescribeAlarms, https response error StatusCode: 400, RequestID: 1, api error InvalidAction: not served here")}
 	p := Patient{At: noon}

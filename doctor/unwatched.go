@@ -1,8 +1,10 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,21 +76,19 @@ func (e *exam) watched(is func(remote.Alarm) bool, name string) bool {
 	return slices.ContainsFunc(e.Own(), func(a remote.Alarm) bool { return is(a) && !e.blind(a) && (name == "" || a.Name == name) })
 }
 
-// topicOf is a topic that alarms of the group tell already, and that is there; "" when there is none.
+// topicOf is a topic that alarms of the group tell already, and that is there: the one with most listeners, then the
+// one that most alarms tell; "" when there is none.
 func (e *exam) topicOf(own []remote.Alarm) string {
-	var all []string
+	by := map[string]int{}
 	for _, a := range own {
 		for _, arn := range a.Actions {
 			if strings.Contains(arn, ":sns:") && !e.Topics[arn].Missing {
-				all = append(all, arn)
+				by[arn]++
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b string) int { // the one with most listeners
-		if n := e.Topics[b].Confirmed - e.Topics[a].Confirmed; n != 0 {
-			return n
-		}
-		return strings.Compare(a, b)
+	all := slices.SortedFunc(maps.Keys(by), func(a, b string) int {
+		return cmp.Or(e.Topics[b].Confirmed-e.Topics[a].Confirmed, by[b]-by[a], strings.Compare(a, b))
 	})
 	if len(all) == 0 {
 		return ""
