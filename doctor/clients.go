@@ -119,7 +119,11 @@ func (e *exam) addClient(u user, f fact) {
 		found.Severity = Warning
 		found.What = fmt.Sprintf("%s of %s: by default %s, and a request is held for up to %v: the client gives up before it is answered.", has, u, f.says, e.Hold)
 	}
-	found.Advice = fmt.Sprintf("Set %s (%s).", f.set, f.source)
+	above := ""
+	if f.trouble == impatient {
+		above = fmt.Sprintf(" above %v", e.Hold)
+	}
+	found.Advice = fmt.Sprintf("Set %s%s (%s).", f.set, above, f.source)
 	e.add(found)
 }
 

@@ -16,12 +16,29 @@ import (
 // sources says what was not looked at: no finding about it means nothing.
 func (e *exam) sources() {
 	for _, s := range slices.Sorted(maps.Keys(e.Unread)) {
-		advice := ""
-		if strings.Contains(e.Unread[s], "InvalidAction") {
-			advice = "What was asked does not serve this: a local instance does with --metrics, in this version."
+		covers := about[s].covers
+		if s == FromGroup && e.Status != nil {
+			covers = "automatic failover, Multi-AZ and retention" // the status tells the rest
 		}
-		e.add(Finding{ID: "source-not-read", Subject: string(s), Advice: advice, What: fmt.Sprintf("The %s could not be read, so nothing is said of %s: %s.", about[s].name, about[s].covers, strings.TrimRight(e.Unread[s], "."))})
+		e.add(Finding{ID: "source-not-read", Subject: string(s), Advice: e.toRead(e.Unread[s]),
+			What: fmt.Sprintf("The %s could not be read, so nothing is said of %s: %s.", about[s].name, covers, strings.TrimRight(e.Unread[s], "."))})
 	}
+}
+
+// toRead is what helps against an error; "": what the page says.
+func (e *exam) toRead(why string) string {
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(why, w) })
+	}
+	switch {
+	case has("InvalidAction"):
+		return "What was asked does not serve this: a local instance does with --metrics, in this version."
+	case has("NOAUTH", "WRONGPASS"):
+		return "Name the endpoints' password with --password-file, or REDISCLI_AUTH, and the user with --user."
+	case e.Local && has("InvalidClientTokenId", "SignatureDoesNotMatch", "MissingAuthenticationToken"):
+		return "Give a key of the instance's --aws-keys-file in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+	}
+	return ""
 }
 
 // about says what each source is called, and what is found in it.

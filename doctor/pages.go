@@ -182,7 +182,7 @@ var pages = map[string]page{
 	},
 	"client-timeout-shorter-than-hold": {
 		Title: "A client gives up before the hold does", Severity: Warning,
-		Why:    "A request that is held through a failover is answered; to a client that does not wait so long it is an error, and the write is carried out all the same.",
+		Why:    "A request that is held through a failover is answered; to a client that does not wait so long it is an error, of a write that may be carried out all the same.",
 		Text:   "Compares the time for which the proxy holds a request with the clients' default read timeouts, and with the server's setting timeout. What an application has set cannot be seen.",
 		Advice: "Give the server's setting timeout a value above the hold, or 0.",
 	},
