@@ -16,8 +16,11 @@ import (
 	"understudy/cluster"
 )
 
-// within bounds one call of the store.
-const within = 2 * time.Second
+// within bounds one call of the store; loadWithin that which reads all records of a kind, tens of thousands maybe.
+const (
+	within     = 2 * time.Second
+	loadWithin = 30 * time.Second
+)
 
 // Shelf keeps records of one kind, in the store and in memory. Nobody else writes them, so reading asks nobody.
 // What it gives out is not to be changed.
@@ -45,7 +48,7 @@ func New[T any](store cluster.Store, prefix string) *Shelf[T] {
 
 // Load reads what the store has.
 func (s *Shelf[T]) Load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
 	entries, _, err := s.store.List(ctx, s.prefix)
 	if err != nil {

@@ -3,6 +3,7 @@ package watch
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 
 	"understudy/alarm"
@@ -34,6 +35,8 @@ type Alarm struct {
 	// Untold are entries that are not in the history yet, and messages that no topic has taken yet. They are written in
 	// one with the state that they tell of, so that a crash loses none.
 	Untold []Untold `json:"untold,omitempty"`
+	// Dropped counts those that were given up because too many waited.
+	Dropped int64 `json:"dropped,omitempty"`
 }
 
 // Composite is the rule of a composite alarm.
@@ -104,9 +107,21 @@ type Entry struct {
 	Data      string    `json:"data"` // JSON
 }
 
+// mostUntold bounds what waits of an alarm that flaps while its topics, or the store, cannot be reached for long: the
+// oldest goes, because what an alarm said hours ago is worth least.
+const mostUntold = 200
+
 // note adds an entry that is to be told.
 func (a *Alarm) note(kind Kind, at time.Time, summary, data string) {
-	a.Untold = append(a.Untold, Untold{Entry: a.entry(kind, at, summary, data)})
+	a.wait(Untold{Entry: a.entry(kind, at, summary, data)})
+}
+
+func (a *Alarm) wait(u Untold) {
+	if len(a.Untold) >= mostUntold {
+		a.Untold = slices.Clone(a.Untold[len(a.Untold)-mostUntold+1:])
+		a.Dropped++
+	}
+	a.Untold = append(a.Untold, u)
 }
 
 // entry makes the alarm's next entry.
@@ -125,7 +140,7 @@ func (a *Alarm) act(p place, before alarm.State, at time.Time) {
 	}
 	for _, action := range a.Actions.Of(a.State) {
 		e := a.entry(Action, at, "", "")
-		a.Untold = append(a.Untold, Untold{Entry: e, Post: p.post(*a, before, action, e.Key)})
+		a.wait(Untold{Entry: e, Post: p.post(*a, before, action, e.Key)})
 	}
 }
 

@@ -25,6 +25,12 @@ func newMetrics(reg prometheus.Registerer, w *Watch) *metrics {
 		defer w.mu.Unlock()
 		return float64(len(w.untold))
 	})
+	f.NewCounterFunc(prometheus.CounterOpts{Name: "understudy_alarm_dropped_total", Help: "Messages and entries of alarms that were given up because too many of an alarm waited; of alarms that there are."}, func() (n float64) {
+		for _, a := range w.alarms.All() {
+			n += float64(a.Dropped)
+		}
+		return n
+	})
 	m := &metrics{
 		evaluations: f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_alarm_evaluations_total", Help: "Evaluations of metric alarms, by result: `done`, `failed` when the points could not be read or the rule says nothing."}, []string{"result"}),
 		changes:     f.NewCounterVec(prometheus.CounterOpts{Name: "understudy_alarm_changes_total", Help: "Changes of alarms' states, by the new one."}, []string{"state"}),

@@ -303,3 +303,30 @@ func TestAnUpdateKeepsTheStateAndMutedAlarmsKeepQuiet(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWaitsForATopicIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := newWorld(t)
+		world.fail(errors.New("away"), nil)
+		w, stop := world.start()
+		defer stop()
+		put(t, w, above("high", "m", time.Second))
+		for i := range 2 * mostUntold {
+			world.set("m", float64(20*(i%2)))
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if a, _ := w.Alarm("high"); len(a.Untold) != mostUntold || a.Dropped == 0 {
+			t.Errorf("%d wait, %d were given up", len(a.Untold), a.Dropped)
+		}
+		world.fail(nil, nil)
+		time.Sleep(2 * tellAgainLongest)
+		synctest.Wait()
+		if a, _ := w.Alarm("high"); len(a.Untold) != 0 {
+			t.Errorf("%d wait still", len(a.Untold))
+		}
+		if n := len(world.taken()); n < mostUntold/2-2 {
+			t.Errorf("topics were told %d times", n)
+		}
+	})
+}
