@@ -311,7 +311,7 @@ func TestWhatWaitsForATopicIsBounded(t *testing.T) {
 		w, stop := world.start()
 		defer stop()
 		put(t, w, above("high", "m", time.Second))
-		for i := range 2 * mostUntold {
+		for i := range mostUntold/2 + 20 {
 			world.set("m", float64(20*(i%2)))
 			time.Sleep(time.Second)
 		}
