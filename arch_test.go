@@ -20,7 +20,7 @@ import (
 var floors = map[string]int{
 	"cluster": 0, "resp": 0, "command": 0, "metric": 0, "atomicfile": 0,
 	"failover": 1, "alarm": 1, "shelf": 1, "metricmath": 1, "history": 1, "placement": 1, "aws/jmespath": 1,
-	"etcd": 2, "redis": 2, "failover/sim": 2, "rpc": 2, "certs": 2, "aws/wire": 2, "aws/remote": 2, "backup": 2, "series": 2, "notify": 2, "alarm/watch": 2,
+	"etcd": 2, "redis": 2, "failover/sim": 2, "rpc": 2, "certs": 2, "aws/wire": 2, "aws/remote": 2, "backup": 2, "series": 2, "notify": 2, "alarm/watch": 2, "remotewrite": 2,
 	"agent": 3, "host": 3, "proxy": 3, "upstream": 3, "drill": 3, "dashboard": 3, "monitor": 3, "shopify": 3,
 	"alarm/pack": 3, "doctor": 3, "aws": 3, "aws/elasticache": 3, "aws/cloudwatch": 3, "aws/sns": 3, "aws/sts": 3, "aws/cli": 3,
 	"fleet":          4,
@@ -52,6 +52,7 @@ var libraries = map[string]string{
 	"github.com/google/go-cmp":                         "tests: readable differences",
 	"github.com/nicholas-fedor/shoutrrr":               "notifications to chat services: each has an interface of its own; the kept fork of containrrr/shoutrrr (last release 2023)",
 	"github.com/prometheus/client_golang":              "the exposition format of /metrics",
+	"github.com/prometheus/client_golang/exp":          "the client of the remote-write protocol: compression, backoff, which answers are final",
 	"github.com/prometheus/client_model":               "gathering the metrics of parts that come and go; tests read metrics back",
 	"github.com/prometheus/prometheus":                 "the time-series database below series: its log survives kill -9, its chunks take a byte or two a sample",
 	"github.com/redis/go-redis/v9":                     "the Redis client that most Go applications use: drills and benchmarks speak through it",
