@@ -147,12 +147,15 @@ func (s *Sender) Run(ctx context.Context) error {
 
 // next sends the oldest that wait; false: nothing does, or ctx has ended.
 func (s *Sender) next(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	s.mu.Lock()
 	n := min(len(s.queue), mostAtOnce)
 	batch := s.queue[:n:n]
 	s.queue = s.queue[n:]
 	s.mu.Unlock()
-	if n == 0 || ctx.Err() != nil {
+	if n == 0 {
 		return false
 	}
 	_, err := s.api.Write(ctx, remote.WriteV1MessageType, &prompb.WriteRequest{Timeseries: batch}, remote.WithWriteRetryCallback(s.retry))
