@@ -76,27 +76,42 @@ func (r *request) names(id string, members []metricmath.Series) []string {
 var livePattern = regexp.MustCompile(`\$\{(?:PROP\('([^']*)'\)|([A-Z_]+))\}`)
 
 // expand puts in what a label asks for: of the query, the name that its series has without a label, and its points.
-// What CloudWatch does not know either stays as it is.
+// What CloudWatch does not know either stays as it is. It ends where a label may: a thousand times ${LABEL} is a short
+// request, and as many answers as a list has series.
 func (r *request) expand(label string, q types.MetricDataQuery, name string, points []metric.Point) string {
 	if label == plain {
 		return short(name)
 	}
-	return short(livePattern.ReplaceAllStringFunc(label, func(text string) string {
-		m := livePattern.FindStringSubmatch(text)
+	var b strings.Builder
+	var of *extremes
+	done := 0
+	for _, m := range livePattern.FindAllStringSubmatchIndex(label, -1) {
+		if b.Len() > longestLabel {
+			break
+		}
+		b.WriteString(label[done:m[0]])
+		text := label[m[0]:m[1]]
+		done = m[1]
 		switch {
-		case m[1] != "":
-			return r.property(text, m[1], q.MetricStat)
-		case m[2] == "LABEL":
-			return name
+		case m[2] >= 0:
+			text = r.property(text, label[m[2]:m[3]], q.MetricStat)
+		case text == plain:
+			text = name
+		default:
+			if of == nil {
+				of = extremesOf(points)
+			}
+			if v, ok := r.live(label[m[4]:m[5]], of); ok {
+				text = v
+			}
 		}
-		if v, ok := r.live(m[2], points); ok {
-			return v
-		}
-		return text
-	}))
+		b.WriteString(text)
+	}
+	b.WriteString(label[done:])
+	return short(b.String())
 }
 
-// short cuts a label: a thousand times ${LABEL} is a short request, and as many answers as a list has series.
+// short cuts a label.
 func short(label string) string {
 	if len(label) <= longestLabel {
 		return label
@@ -140,44 +155,60 @@ func (r *request) property(text, name string, m *types.MetricStat) string {
 // none stands for a value that a series without points has not.
 const none = "--"
 
-// live is a value of the points, oldest first. How CloudWatch prints them it does not say: numbers are in full, times
-// in the zone of LabelOptions.
-func (r *request) live(name string, points []metric.Point) (string, bool) {
+// extremes are what labels tell of points. They are found once for a label, which may ask for them many times.
+type extremes struct {
+	n                      int
+	first, last, low, high metric.Point
+	sum                    float64
+}
+
+// extremesOf takes points of which the oldest comes first.
+func extremesOf(points []metric.Point) *extremes {
+	e := &extremes{n: len(points)}
+	for i, p := range points {
+		if i == 0 {
+			e.first, e.low, e.high = p, p, p
+		}
+		if p.Value < e.low.Value {
+			e.low = p
+		}
+		if p.Value > e.high.Value {
+			e.high = p
+		}
+		e.last = p
+		e.sum += p.Value
+	}
+	return e
+}
+
+// live is a value of the points; false: there is none of that name. How CloudWatch prints them it does not say: numbers
+// are in full, times in the zone of LabelOptions.
+func (r *request) live(name string, e *extremes) (string, bool) {
 	if name == "DATAPOINT_COUNT" {
-		return strconv.Itoa(len(points)), true
+		return strconv.Itoa(e.n), true
 	}
 	of, relative := strings.CutSuffix(name, "_TIME_RELATIVE")
 	of, timed := strings.CutSuffix(of, "_TIME")
 	number := func(v float64) (string, bool) { return strconv.FormatFloat(v, 'g', -1, 64), true }
-	if len(points) == 0 {
-		_, known := r.live(name, []metric.Point{{}})
+	if e.n == 0 {
+		_, known := r.live(name, &extremes{n: 1})
 		return none, known
-	}
-	first, last, low, high, sum := points[0], points[len(points)-1], points[0], points[0], 0.0
-	for _, p := range points {
-		if p.Value < low.Value {
-			low = p
-		}
-		if p.Value > high.Value {
-			high = p
-		}
-		sum += p.Value
 	}
 	switch name {
 	case "SUM":
-		return number(sum)
+		return number(e.sum)
 	case "AVG":
-		return number(sum / float64(len(points)))
+		return number(e.sum / float64(e.n))
 	case "FIRST_LAST_RANGE":
-		return number(last.Value - first.Value)
+		return number(e.last.Value - e.first.Value)
 	case "MIN_MAX_RANGE":
-		return number(high.Value - low.Value)
+		return number(e.high.Value - e.low.Value)
 	case "FIRST_LAST_TIME_RANGE":
-		return last.At.Sub(first.At).String(), true
+		return e.last.At.Sub(e.first.At).String(), true
 	case "MIN_MAX_TIME_RANGE":
-		return high.At.Sub(low.At).Abs().String(), true
+		return e.high.At.Sub(e.low.At).Abs().String(), true
 	}
-	p, ok := map[string]metric.Point{"FIRST": first, "LAST": last, "MIN": low, "MAX": high}[of]
+	p, ok := map[string]metric.Point{"FIRST": e.first, "LAST": e.last, "MIN": e.low, "MAX": e.high}[of]
 	switch {
 	case !ok:
 		return "", false
