@@ -233,6 +233,24 @@ func TestStatesOfALocalGroup(t *testing.T) {
 	}
 }
 
+// What no front tells is not made up: a proxy before somebody else's group knows neither zones nor machines.
+func TestAProxyOfAGroupThatIsNotOursSaysWhatItKnows(t *testing.T) {
+	p := atHome()
+	p.Missed(FromGroup, noFront)
+	p.Group = remote.Group{}
+	for i := range p.Status.Nodes {
+		p.Status.Nodes[i].Zone = ""
+	}
+	if got := strings.Join(ids(Examine(p)), " "); got != "source-not-read" {
+		t.Error(got)
+	}
+	p.Status.Nodes = p.Status.Nodes[:1]
+	found := Examine(p)
+	if got := strings.Join(ids(found), " "); got != "no-replica source-not-read" || found[0].Repair != "" || found[0].Advice == "" {
+		t.Errorf("%s %+v", got, found[0])
+	}
+}
+
 func TestClientsBehindAProxyKeepTheirSockets(t *testing.T) {
 	p := atHome()
 	p.Users = []Client{{Library: "redis-client", Version: "0.22.0"}, {Library: "redis-client", Version: "0.22.0"}}

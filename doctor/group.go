@@ -31,6 +31,8 @@ func (e *exam) toRead(why string) string {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(why, w) })
 	}
 	switch {
+	case has(noFront, "an agent or a proxy"):
+		return "Ask an `understudy up`: agents and proxies have no such front."
 	case has("InvalidAction"):
 		return "What was asked does not serve this: a local instance does with --metrics, in this version."
 	case has("NOAUTH", "WRONGPASS"):
@@ -82,7 +84,9 @@ func (e *exam) count() int { return max(len(e.nodes()), e.Group.Listed) }
 func (e *exam) zones() []string {
 	seen := map[string]bool{}
 	for _, n := range e.nodes() {
-		seen[n.zone] = true
+		if n.zone != "" { // else nobody knows
+			seen[n.zone] = true
+		}
 	}
 	return slices.Sorted(maps.Keys(seen))
 }
@@ -94,15 +98,18 @@ func (e *exam) copies() {
 	}
 	n, zones := e.count(), e.zones()
 	if n == 1 {
-		e.add(Finding{ID: "no-replica", What: fmt.Sprintf("Group %s has 1 node and no replica: when it is lost, the group is down and its data are gone.", e.Name()),
-			Repair: e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", e.Name(), "--new-replica-count", "2", "--apply-immediately")})
+		f := Finding{ID: "no-replica", What: fmt.Sprintf("Group %s has 1 node and no replica: when it is lost, the group is down and its data are gone.", e.Name())}
+		if e.sees(FromGroup) { // else there is nobody to say it to: agents and proxies have no such front
+			f.Repair = e.Place.aws("elasticache", "increase-replica-count", "--replication-group-id", e.Name(), "--new-replica-count", "2", "--apply-immediately")
+		}
+		e.add(f)
 	}
 	if len(zones) == 1 && n > 1 {
 		e.add(Finding{ID: "single-zone", What: fmt.Sprintf("All %d nodes of group %s are in zone %s: one power cut takes all of them.", n, e.Name(), zones[0]), Repair: e.spread(n)})
 	} else if len(zones) == 1 {
 		e.add(Finding{ID: "single-zone", What: fmt.Sprintf("Group %s is in zone %s and nowhere else: one power cut takes it.", e.Name(), zones[0]), Repair: e.spread(2)})
 	}
-	if e.Status != nil && n > 1 {
+	if e.Status != nil && e.sees(FromGroup) && n > 1 {
 		machines := map[string]bool{}
 		for _, x := range e.Status.Nodes {
 			machines[x.Machine] = true

@@ -25,8 +25,9 @@ var pages = map[string]page{
 	},
 	"no-replica": {
 		Title: "There is no replica", Severity: Critical,
-		Why:  "Everything else here needs a second copy.",
-		Text: "Found when the group has one node. The repair adds two replicas, so that one is left when the first has taken over. On AWS nodes cost money: it is never done by --fix.",
+		Why:    "Everything else here needs a second copy.",
+		Text:   "Found when the group has one node. The repair adds two replicas, so that one is left when the first has taken over. On AWS nodes cost money: it is never done by --fix.",
+		Advice: "Add a node where the group's nodes are run: docs/several-machines.md for agents.",
 	},
 	"single-zone": {
 		Title: "All nodes are in one zone", Severity: Warning,

@@ -64,8 +64,14 @@ func (p *Patient) Missed(s Source, why string) {
 	}
 }
 
+// noFront is said of an address that answers, and not as AWS does.
+const noFront = "nothing there answers AWS's clients"
+
 // plain is an error without the SDK's account of its attempts.
 func plain(err error) string {
+	if strings.Contains(err.Error(), "UnknownError") || strings.Contains(err.Error(), "deserialization failed") {
+		return noFront
+	}
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	if i := strings.LastIndex(text, "api error "); i >= 0 {
 		return text[i+len("api error "):]

@@ -90,7 +90,7 @@ func (f *doctorFlags) readFront(ctx context.Context, p *doctor.Patient) error {
 func (f *doctorFlags) readBackups(ctx context.Context, p *doctor.Patient) {
 	var list []backup.Backup
 	if code, err := f.call(ctx, http.MethodGet, "/api/backups?"+url.Values{"group": {p.Status.Group}}.Encode(), nil, &list); err != nil || code != http.StatusOK {
-		p.Missed(doctor.FromBackups, fmt.Sprintf("the instance has no backups to tell of (HTTP %d)", code))
+		p.Missed(doctor.FromBackups, "the instance has none to tell of: an agent or a proxy keeps no backups")
 		return
 	}
 	for _, b := range list {
