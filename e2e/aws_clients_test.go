@@ -108,6 +108,30 @@ elasticache describe-events --duration x
 elasticache describe-events --bogus
 elasticache describe-replication-groups --query a[[
 elasticache create-replication-group --replication-group-id x
+cloudwatch put-metric-alarm --alarm-name lag --metric-name ReplicationLag --namespace AWS/ElastiCache --statistic Average --period 300 --threshold 10 --comparison-operator GreaterThanThreshold --evaluation-periods 2 --datapoints-to-alarm 2 --treat-missing-data notBreaching --alarm-actions arn:aws:sns:us-east-1:000000000000:none --dimensions Name=ReplicationGroupId,Value=main --tags Key=a,Value=b
+cloudwatch describe-alarms --alarm-names lag --query MetricAlarms[].{A:AlarmName,B:Threshold,C:Dimensions,D:AlarmActions,E:OKActions,F:TreatMissingData,G:Unit,H:DatapointsToAlarm}
+cloudwatch describe-alarms --alarm-names lag --query MetricAlarms[].[AlarmArn,Threshold,Period,ActionsEnabled] --output text
+cloudwatch describe-alarms --alarm-name-prefix lag --state-value ALARM
+cloudwatch describe-alarms-for-metric --metric-name ReplicationLag --namespace AWS/ElastiCache --dimensions Name=ReplicationGroupId,Value=main --query MetricAlarms[].AlarmName --output table
+cloudwatch put-composite-alarm --alarm-name page --alarm-rule ALARM(lag)
+cloudwatch describe-alarms --alarm-types CompositeAlarm --query CompositeAlarms[].AlarmRule
+cloudwatch describe-alarms --parents-of-alarm-name lag
+cloudwatch describe-alarms --children-of-alarm-name page --query MetricAlarms[].AlarmName
+cloudwatch describe-alarms --alarm-types MetricAlarm CompositeAlarm --max-items 2 --query length(MetricAlarms)
+cloudwatch describe-alarm-history --alarm-name lag --history-item-type ConfigurationUpdate --query AlarmHistoryItems[].HistorySummary
+cloudwatch list-tags-for-resource --resource-arn arn:aws:cloudwatch:us-east-1:000000000000:alarm:lag
+cloudwatch wait alarm-exists --alarm-names lag
+cloudwatch wait composite-alarm-exists --alarm-names page --alarm-types CompositeAlarm
+cloudwatch set-alarm-state --alarm-name lag --state-value INVALID --state-reason x
+cloudwatch set-alarm-state --alarm-name none --state-value OK --state-reason x
+cloudwatch set-alarm-state --alarm-name lag --state-value OK --state-reason x --state-reason-data {
+cloudwatch put-metric-alarm --alarm-name x --evaluation-periods 1 --comparison-operator GreaterThanThreshold
+cloudwatch disable-alarm-actions --alarm-names lag
+cloudwatch describe-alarms --alarm-names lag --query MetricAlarms[].ActionsEnabled
+cloudwatch delete-alarms --alarm-names lag
+cloudwatch delete-alarms --alarm-names page
+cloudwatch delete-alarms --alarm-names lag
+cloudwatch describe-alarms --alarm-names lag page --alarm-types MetricAlarm CompositeAlarm
 `
 
 // TestBoto3OperatesAGroup has botocore's own parser read every answer.
@@ -156,7 +180,7 @@ func TestTerraformAppliesTheModule(t *testing.T) {
 		terraform(at, 0, "validate")
 	}
 	g := StartGroup(t)
-	settings := []string{"-input=false", "-var", "endpoint=http://" + g.HTTP}
+	settings := []string{"-input=false", "-var", "endpoint=http://" + g.HTTP, "-var", "alarms=true"}
 	with := func(args ...string) []string { return append(args, settings...) }
 	terraform(local, 0, with("apply", "-auto-approve")...)
 	terraform(local, 0, with("plan", "-detailed-exitcode")...) // 2 would be: there are changes
@@ -164,4 +188,30 @@ func TestTerraformAppliesTheModule(t *testing.T) {
 	terraform(local, 0, append(with("apply", "-auto-approve"), more...)...)
 	terraform(local, 0, append(with("plan", "-detailed-exitcode"), more...)...)
 	terraform(local, 0, with("destroy", "-auto-approve")...)
+}
+
+// TestTerraformKeepsAlarms makes alarms of every kind: a second plan finds nothing to change, also after an update.
+func TestTerraformKeepsAlarms(t *testing.T) {
+	forAWS(t)
+	if _, err := exec.LookPath("terraform"); err != nil {
+		t.Skip("NOT TESTED: there is no terraform here")
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("aws/alarms")); err != nil {
+		t.Fatal(err)
+	}
+	if s := say(t, dir, "terraform", "init", "-input=false", "-no-color"); s.code != 0 {
+		t.Skipf("NOT TESTED: terraform finds no AWS provider:\n%s", s.errs)
+	}
+	g := StartGroup(t)
+	for _, args := range [][]string{
+		{"apply", "-auto-approve"}, {"plan", "-detailed-exitcode"}, // 2 would be: there are changes
+		{"apply", "-auto-approve", "-var", "threshold=20"}, {"plan", "-detailed-exitcode", "-var", "threshold=20"},
+		{"destroy", "-auto-approve"},
+	} {
+		args = append(args, "-input=false", "-no-color", "-var", "endpoint=http://"+g.HTTP)
+		if s := say(t, dir, "terraform", args...); s.code != 0 {
+			t.Fatalf("terraform %s: %d\n%s%s", strings.Join(args, " "), s.code, s.out, s.errs)
+		}
+	}
 }

@@ -1,5 +1,6 @@
 """An operator's day with boto3, and what AWS refuses. Every answer is parsed by botocore and held against the
 operation's output shape: required members and types. Arguments: the endpoint's URL."""
+import datetime
 import http.server
 import json
 import queue
@@ -17,7 +18,7 @@ from botocore.validate import ParamValidator
 url = sys.argv[1]
 config = Config(retries={"max_attempts": 1}, user_agent_extra="story")
 keys = dict(endpoint_url=url, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any", config=config)
-cache, sts, sns = (boto3.client(name, **keys) for name in ("elasticache", "sts", "sns"))
+cache, sts, sns, watch = (boto3.client(name, **keys) for name in ("elasticache", "sts", "sns", "cloudwatch"))
 wrong, used = [], set()
 
 
@@ -111,6 +112,59 @@ def told(what, good):
             return document
 
 
+def alarms(topic):
+    """The guide's alarm, one that rings, a composite one, and what is said of them."""
+    guide = dict(AlarmName="redis-replication-lag", AlarmDescription="Alert when replication lag exceeds 10 seconds", MetricName="ReplicationLag",
+                 Namespace="AWS/ElastiCache", Statistic="Average", Period=300, Threshold=10.0, ComparisonOperator="GreaterThanThreshold",
+                 EvaluationPeriods=2, DatapointsToAlarm=2, TreatMissingData="notBreaching", AlarmActions=[topic],
+                 Dimensions=[{"Name": "ReplicationGroupId", "Value": "redis-ha"}])
+    call("PutMetricAlarm", watch, Tags=[{"Key": "a", "Value": "b"}], **guide)
+    shown = call("DescribeAlarms", watch, AlarmNames=["redis-replication-lag"], AlarmTypes=["MetricAlarm"])["MetricAlarms"][0]
+    if {k: shown.get(k) for k in guide} != guide or shown["OKActions"] != [] or shown["ActionsEnabled"] is not True:
+        wrong.append(f"the guide's alarm: {shown}")
+    rings = dict(guide, AlarmName="rings", Namespace="Story", MetricName="Lag", Period=1, EvaluationPeriods=1, DatapointsToAlarm=1, Dimensions=[])
+    call("PutMetricAlarm", watch, **rings)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    call("PutMetricData", watch, Namespace="Story", MetricData=[
+        {"MetricName": "Lag", "Value": 12.5, "StorageResolution": 1, "Timestamp": now + datetime.timedelta(seconds=s)} for s in range(10)])
+    message = json.loads(told("an alarm", lambda d: d.get("Subject", "").startswith('ALARM: "rings"')).get("Message", "{}"))
+    if message.get("NewStateValue") != "ALARM" or message.get("Trigger", {}).get("Threshold") != 10.0:
+        wrong.append(f"message: {message}")
+    call("PutCompositeAlarm", watch, AlarmName="page", AlarmRule="ALARM(rings) OR ALARM(\"redis-replication-lag\")", ActionsSuppressor="redis-replication-lag",
+         ActionsSuppressorWaitPeriod=1, ActionsSuppressorExtensionPeriod=1)
+    both = call("DescribeAlarms", watch, AlarmTypes=["CompositeAlarm", "MetricAlarm"], AlarmNames=["page", "rings"])
+    if [a["AlarmName"] for a in both["CompositeAlarms"]] != ["page"] or [a["AlarmName"] for a in both["MetricAlarms"]] != ["rings"]:
+        wrong.append(f"both types: {both}")
+    if len(call("DescribeAlarms", watch, ChildrenOfAlarmName="page")["MetricAlarms"]) != 2:
+        wrong.append("children of page")
+    if len(list(watch.get_paginator("describe_alarms").paginate(PaginationConfig={"PageSize": 1, "MaxItems": 3}))) != 3:
+        wrong.append("pages of alarms")
+    if not call("DescribeAlarmsForMetric", watch, Namespace="Story", MetricName="Lag")["MetricAlarms"]:
+        wrong.append("alarms for a metric")
+    watch.get_waiter("alarm_exists").wait(AlarmNames=["rings"], WaiterConfig={"Delay": 1, "MaxAttempts": 5})
+    call("DisableAlarmActions", watch, AlarmNames=["rings"])
+    call("EnableAlarmActions", watch, AlarmNames=["rings"])
+    call("SetAlarmState", watch, AlarmName="redis-replication-lag", StateValue="ALARM", StateReason="trying", StateReasonData='{"a": 1}')
+    told("SetAlarmState", lambda d: d.get("Subject", "").startswith('ALARM: "redis-replication-lag"'))
+    call("TagResource", watch, ResourceARN=shown["AlarmArn"], Tags=[{"Key": "c", "Value": "d"}])
+    call("UntagResource", watch, ResourceARN=shown["AlarmArn"], TagKeys=["a"])
+    if call("ListTagsForResource", watch, ResourceARN=shown["AlarmArn"])["Tags"] != [{"Key": "c", "Value": "d"}]:
+        wrong.append("tags of the alarm")
+    refused("ValidationError", 400, "Member must satisfy enum value set: [INSUFFICIENT_DATA, ALARM, OK]", "SetAlarmState", client=watch,
+            AlarmName="rings", StateValue="INVALID", StateReason="r")
+    refused("ResourceNotFound", 404, "", "SetAlarmState", client=watch, AlarmName="none", StateValue="OK", StateReason="r")
+    refused("InvalidFormat", 400, "", "SetAlarmState", client=watch, AlarmName="rings", StateValue="OK", StateReason="r", StateReasonData="{")
+    refused("ValidationError", 400, "MetricName must not be null", "PutMetricAlarm", client=watch, AlarmName="x", EvaluationPeriods=1, ComparisonOperator="GreaterThanThreshold")
+    refused("ValidationError", 400, "composite alarm(s) depending on it", "DeleteAlarms", client=watch, AlarmNames=["rings"])
+    refused("ResourceNotFoundException", 404, "", "ListTagsForResource", client=watch, ResourceARN=shown["AlarmArn"] + "x")
+    call("DeleteAlarms", watch, AlarmNames=["page"])
+    call("DeleteAlarms", watch, AlarmNames=["rings", "redis-replication-lag", "none"])
+    history = call("DescribeAlarmHistory", watch, AlarmName="rings", ScanBy="TimestampAscending")["AlarmHistoryItems"]
+    said = [h["HistorySummary"] for h in history]
+    if said[0] != 'Alarm "rings" created' or said[-1] != 'Alarm "rings" deleted' or "Successfully executed action " + topic not in said:
+        wrong.append(f"history: {said}")
+
+
 call("GetCallerIdentity", sts)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Subscriber)
 threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -132,6 +186,7 @@ if first.get("Subject") != "red" or first.get("SignatureVersion") != "2":
 call("SetSubscriptionAttributes", sns, SubscriptionArn=subscription, AttributeName="FilterPolicy", AttributeValue="{}")
 call("PublishBatch", sns, TopicArn=topic, PublishBatchRequestEntries=[{"Id": "1", "Message": "a"}, {"Id": "2", "Message": "b"}])
 told("PublishBatch", lambda d: d["Message"] == "b")
+alarms(topic)
 call("ListTopics", sns)
 call("ListSubscriptions", sns)
 call("ListSubscriptionsByTopic", sns, TopicArn=topic)
