@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	redigo "github.com/gomodule/redigo/redis"
@@ -355,11 +356,11 @@ func (c *Collector) group(g Group, now time.Time) []metric.Datum {
 		put(heldRequests, g.Held)
 	}
 	if !g.Certificate.IsZero() {
-		put(certificateDays, g.Certificate.Sub(now).Hours()/24)
+		put(certificateDays, math.Floor(g.Certificate.Sub(now).Hours())/24)
 	}
 	for f, at := range map[figure]time.Time{backupAge: g.Backup, drillAge: g.Drill} {
 		if !at.IsZero() {
-			put(f, max(0, now.Sub(at).Seconds()))
+			put(f, max(0, math.Round(now.Sub(at).Seconds())))
 		}
 	}
 	p := &past{epoch: epoch, leaked: g.Leaked, accepted: g.Accepted}
@@ -398,13 +399,17 @@ func (c *Collector) replicas(s cluster.Status) (lags []float64, down float64) {
 		switch {
 		case n.ID == s.Primary, a != nil && a.primary():
 		case a != nil && a.linked():
-			lags = append(lags, n.LagMs)
+			lags = append(lags, lag(n))
 		default:
 			down++
 		}
 	}
 	return lags, down
 }
+
+// lag is a replica's, ms, in steps of 1/64: the store keeps a binary fraction in three bytes and any other in eight, and
+// nobody looks at a lag below 16 µs.
+func lag(n cluster.StatusNode) float64 { return math.Round(n.LagMs*64) / 64 }
 
 // primaries counts the servers that say that they are a primary and that no agent says is fenced or down.
 func (c *Collector) primaries(s cluster.Status) (n float64) {

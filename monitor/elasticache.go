@@ -75,7 +75,7 @@ func ours(l look) []metric.Datum {
 	up := l.answer.linked()
 	data := []metric.Datum{l.datum(linkUp, truth(up))}
 	if up { // else the lag is not known, and LinkUp tells
-		data = append(data, l.datum(nodeLag, l.node.LagMs))
+		data = append(data, l.datum(nodeLag, lag(l.node)))
 	}
 	return data
 }

@@ -15,10 +15,35 @@ import (
 )
 
 // BenchmarkADay writes a part of a day and says what a thousand metrics at 1 s would take in a whole one: the blocks of
-// 25 hours, and the log of the hour and a half that is in none yet. A third of the metrics never change, a third count
-// events, and a third are times of three digits that are never the same twice: go test -run ^$ -bench ADay ./series
+// 25 hours, and the log of the hour and a half that is in none yet: go test -run ^$ -bench ADay ./series
 func BenchmarkADay(b *testing.B) {
-	const metrics, seconds = 150, 2 * 3600
+	b.Run("groups", func(b *testing.B) { aDay(b, groups) })
+	b.Run("mixed", func(b *testing.B) { aDay(b, mixed) })
+}
+
+// groups is what `understudy up` collects of groups of three nodes each second, as package monitor does: 18 metrics, of which
+// the most never change, two are ages, and lags have steps of 1/64 ms.
+func groups(random *rand.Rand, at, m int) []float64 {
+	lag := func() float64 { return float64(random.IntN(256)) / 64 }
+	switch m % 18 {
+	case 0, 1: // of the two replicas
+		return []float64{lag()}
+	case 2: // of the group
+		return []float64{lag(), lag()}
+	case 3, 4:
+		return []float64{float64(86_000 + at)}
+	}
+	return []float64{float64(m % 2)}
+}
+
+// mixed are a third that never change, a third that count events, and a third that are times of three digits which are
+// never the same twice.
+func mixed(random *rand.Rand, _, m int) []float64 {
+	return []float64{[3]float64{3, float64(random.IntN(20)), float64(100+random.IntN(900)) / 10}[m%3]}
+}
+
+func aDay(b *testing.B, values func(random *rand.Rand, at, metric int) []float64) {
+	const metrics, seconds = 144, 2 * 3600
 	for b.Loop() {
 		dir := b.TempDir()
 		s, err := Open(Options{Dir: dir})
@@ -29,8 +54,7 @@ func BenchmarkADay(b *testing.B) {
 		data := make([]metric.Datum, metrics)
 		for at := range seconds {
 			for m := range data {
-				v := [3]float64{3, float64(random.IntN(20)), float64(100+random.IntN(900)) / 10}[m%3]
-				data[m] = metric.Datum{ID: metric.New("App", fmt.Sprint("m", m), "Host", "a"), At: start.Add(time.Duration(at) * time.Second), Values: []float64{v}, High: true}
+				data[m] = metric.Datum{ID: metric.New("App", fmt.Sprint("m", m), "Host", "a"), At: start.Add(time.Duration(at) * time.Second), Values: values(random, at, m), High: true}
 			}
 			s.rolled.Store(start.UnixMilli()) // the rollup is not measured
 			if err := s.Write(b.Context(), data); err != nil {
@@ -42,10 +66,10 @@ func BenchmarkADay(b *testing.B) {
 			b.Fatal(err)
 		}
 		blocks := bytesBelow(b, filepath.Join(dir, "seconds"), "") - bytesBelow(b, dir, "wal") - bytesBelow(b, dir, "chunks_head")
-		perSample := func(bytes int64) float64 { return float64(bytes) / metrics / seconds }
-		b.ReportMetric(perSample(blocks), "B/sample")
-		b.ReportMetric(perSample(log), "logB/sample")
-		b.ReportMetric((perSample(blocks)*25+perSample(log)*1.5)*1000*3600/1e6, "MB/day")
+		perPoint := func(bytes int64) float64 { return float64(bytes) / metrics / seconds }
+		b.ReportMetric(perPoint(blocks), "B/point")
+		b.ReportMetric(perPoint(log), "logB/point")
+		b.ReportMetric((perPoint(blocks)*25+perPoint(log)*1.5)*1000*3600/1e6, "MB/day")
 		if err := s.Close(); err != nil {
 			b.Fatal(err)
 		}
