@@ -28,7 +28,7 @@ var (
 
 func TestMetricsPageListsWhatARunningGroupServes(t *testing.T) {
 	documented := documentedMetrics(t)
-	http := StartGroup(t, "--max-staleness", "1s").HTTP // with it the replicas' age is asked for
+	http := StartGroup(t, "--max-staleness", "1s", "--metrics-remote-write", "http://127.0.0.1:1/write").HTTP // with them all there is
 	served := servedMetrics(t, http)
 	for end := time.Now().Add(20 * time.Second); served["understudy_proxy_replica_age_seconds"].kind == "" && time.Now().Before(end); {
 		time.Sleep(50 * time.Millisecond)

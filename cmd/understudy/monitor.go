@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"understudy/metric"
 	"understudy/monitor"
+	"understudy/remotewrite"
 	"understudy/series"
 )
 
@@ -19,7 +21,8 @@ type monitorConfig struct {
 	Keep time.Duration `yaml:"metrics-keep"`
 	Size int           `yaml:"metrics-size"`
 	// Drills is where drills are kept: DrillAge.
-	Drills string `yaml:"drills"`
+	Drills      string `yaml:"drills"`
+	RemoteWrite string `yaml:"metrics-remote-write"`
 }
 
 func defaultMonitor() monitorConfig {
@@ -31,6 +34,7 @@ func (c *monitorConfig) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.On, "metrics", c.On, "look at every node and group once a second, and keep it below --data")
 	fs.DurationVar(&c.Keep, "metrics-keep", c.Keep, "how long it is kept by the minute, 1h to 360h; by the second: a day at most")
 	fs.IntVar(&c.Size, "metrics-size", c.Size, "MiB on disk for it, 64 or more; the oldest goes first")
+	fs.StringVar(&c.RemoteWrite, "metrics-remote-write", c.RemoteWrite, "also send it to a receiver of Prometheus' remote write, http(s)://[USER:PASSWORD@]HOST:PORT/api/v1/write; empty: to nobody")
 	fs.StringVar(&c.Drills, "drills", c.Drills, "where drill run keeps its runs: the age of the last one that passed is among the metrics")
 }
 
@@ -40,6 +44,15 @@ func (c *monitorConfig) validate() error {
 	}
 	if c.Size < series.MinSize>>20 {
 		return fmt.Errorf("--metrics-size %d: it is %d or more", c.Size, series.MinSize>>20)
+	}
+	if c.RemoteWrite == "" {
+		return nil
+	}
+	if !c.On {
+		return errors.New("--metrics-remote-write: nothing is collected with --metrics=false")
+	}
+	if _, err := remotewrite.CheckURL(c.RemoteWrite); err != nil {
+		return fmt.Errorf("--metrics-remote-write: %w", err)
 	}
 	return nil
 }
@@ -73,12 +86,29 @@ func (g *local) startMonitor(a *app) error {
 		return nil
 	}
 	g.ages.drills.Dir = g.config.Monitor.Drills
-	m, err := monitor.New(monitor.Options{Groups: g.monitored, Writer: g.series, Logger: g.log, Metrics: g.metrics.Own()})
+	o := monitor.Options{Groups: g.monitored, Writer: g.series, Logger: g.log, Metrics: g.metrics.Own()}
+	parts := []part{{"series", g.series.Run}}
+	if url := g.config.Monitor.RemoteWrite; url != "" {
+		sender, err := remotewrite.New(remotewrite.Options{URL: url, Logger: g.log, Metrics: g.metrics.Own()})
+		if err != nil {
+			return err
+		}
+		o.Writer = both{g.series, sender}
+		parts = append(parts, part{"remote write", sender.Run})
+	}
+	m, err := monitor.New(o)
 	if err != nil {
 		return err
 	}
-	a.run("monitor", part{"monitor", m.Run}, part{"series", g.series.Run})
+	a.run("monitor", append(parts, part{"monitor", m.Run})...)
 	return nil
+}
+
+// both keeps data and sends them, whether or not they could be kept.
+type both struct{ keep, send metric.Writer }
+
+func (b both) Write(ctx context.Context, data []metric.Datum) error {
+	return errors.Join(b.keep.Write(ctx, data), b.send.Write(ctx, data))
 }
 
 // monitored are the fleet's groups as they are now.
