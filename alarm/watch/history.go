@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -42,12 +43,13 @@ func (h *history) load(ctx context.Context) error {
 	return nil
 }
 
-// add keeps an entry. One that is there already was added before a crash.
+// add keeps an entry. One that is there already was added before a crash, or by another who tells of the alarm.
 func (h *history) add(ctx context.Context, e Entry) error {
-	if _, ok := h.kept.Get(e.Key); ok {
+	err := h.kept.Add(ctx, e.Key, e)
+	if errors.Is(err, shelf.ErrThere) {
 		return nil
 	}
-	if err := h.kept.Add(ctx, e.Key, e); err != nil {
+	if err != nil {
 		return err
 	}
 	h.insert(e)
