@@ -163,6 +163,8 @@ func (w *Watch) move(ctx context.Context, name string, d alarm.Decision) error {
 		a.Evaluation, a.Updated = d.Evaluation, now
 		if d.Changed {
 			w.enter(a, d, now)
+		} else { // the reason says what is wrong with the evaluation, or why the state is right again
+			a.Reason, a.Data = d.Reason, d.Data
 		}
 		return nil
 	})

@@ -203,7 +203,13 @@ func TestWhatCannotBeReadChangesNoState(t *testing.T) {
 		world.fail(nil, errors.New("disk"))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if a, _ := w.Alarm("high"); a.State != alarm.Alarm || a.Evaluation != alarm.EvaluationFailure {
+		if a, _ := w.Alarm("high"); a.State != alarm.Alarm || a.Evaluation != alarm.EvaluationFailure || !strings.Contains(a.Reason, "disk") {
+			t.Errorf("%+v", a)
+		}
+		world.fail(nil, nil)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if a, _ := w.Alarm("high"); a.State != alarm.Alarm || a.Evaluation != alarm.Complete || !strings.HasPrefix(a.Reason, "Threshold Crossed") || a.Data == "" {
 			t.Errorf("%+v", a)
 		}
 		world.fail(nil, nil)
