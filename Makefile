@@ -1,6 +1,8 @@
 # `make help` lists the targets.
 
 SHELL := /bin/sh
+# .ci/need unpacks Prometheus there, where there is none.
+export PATH := $(PATH):$(CURDIR)/bin/prometheus
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
 STATICCHECK := v0.8.2
@@ -43,13 +45,12 @@ build: need-go ## build ./bin/understudy
 demo: build need-redis ## kill a primary under load and see what clients see; under a minute
 	@bin/understudy demo
 
-tools: ## install what the tests need: redis-server and the clients of other languages
-	@.ci/need redis sentinel php python ruby node zones
+tools: ## install what the tests need: redis-server, the clients of other languages, Prometheus
+	@.ci/need redis sentinel php python ruby node zones prometheus
 	@[ -d examples/node/node_modules/ioredis ] || npm ci --silent --no-audit --no-fund --prefix examples/node
 
 # The sim and the processes are timed, so what is compiled for them is compiled before.
 test: need-go tools ## unit tests, scripts, 10,000 simulated schedules and e2e, with the race detector
-	@command -v promtool >/dev/null || echo 'NOT TESTED: promtool: there is none here (apt: prometheus), so nobody sees the alerts of deploy/prometheus fire' >&2
 	@go build -race ./...
 	@go test -race $(PURE)
 	@go test $(SIM) & sim=$$!; go test -race -p 2 $(CALM); calm=$$?; wait $$sim && exit $$calm
