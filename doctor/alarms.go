@@ -95,7 +95,7 @@ func (e *exam) alarms() {
 	}
 	e.silent(own)
 	if len(off) > 0 {
-		e.add(Finding{ID: "alarm-actions-disabled", Subject: strings.Join(off, ", "), What: fmt.Sprintf("The actions of %d alarms are disabled: %s. They go off, and nobody is told.", len(off), strings.Join(off, ", ")),
+		e.add(Finding{ID: "alarm-actions-disabled", Subject: strings.Join(off, ", "), What: fmt.Sprintf("Actions are disabled for %s, which can go off and tell nobody: %s.", counts(len(off), "alarm"), some(off)),
 			Repair: e.Place.aws(append([]string{"cloudwatch", "enable-alarm-actions", "--alarm-names"}, off...)...),
 			Fix: &Fix{Does: "enable the actions of " + strings.Join(off, ", "), Call: "cloudwatch:EnableAlarmActions",
 				act: func(ctx context.Context, h Hands) error { return h.EnableAlarmActions(ctx, off...) }}})
@@ -222,13 +222,22 @@ func (e *exam) topics() {
 		t, name := e.Topics[arn], arn[strings.LastIndex(arn, ":")+1:]
 		switch {
 		case t.Missing:
-			e.add(Finding{ID: "alarm-topic-missing", Subject: arn, What: fmt.Sprintf("%d alarms tell topic %s, which is not there: %s.", len(by), arn, strings.Join(by, ", ")),
+			e.add(Finding{ID: "alarm-topic-missing", Subject: arn, What: fmt.Sprintf("Topic %s is not there, and is to be told by %s: %s.", arn, counts(len(by), "alarm"), some(by)),
 				Repair: e.Place.aws("sns", "create-topic", "--name", name) + " && " + e.subscribe(arn)})
 		case t.Confirmed == 0:
-			e.add(Finding{ID: "topic-without-confirmed-subscribers", Subject: arn, What: fmt.Sprintf("Topic %s has %d confirmed subscribers and %d that wait to be: what %d alarms say is heard by nobody.", arn, t.Confirmed, t.Pending, len(by)),
+			e.add(Finding{ID: "topic-without-confirmed-subscribers", Subject: arn, What: fmt.Sprintf("Topic %s has no confirmed subscriber, and %d that wait to be: what comes of %s is heard by nobody.", arn, t.Pending, counts(len(by), "alarm")),
 				Repair: e.subscribe(arn)})
 		}
 	}
+}
+
+// some are the first of many names.
+func some(names []string) string {
+	const most = 6
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // subscribe names an address that is nobody's: whose it is to be is not known. A local instance sends mail only where
