@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -40,4 +43,29 @@ func repair(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return nil
 	}))
+}
+
+// listen makes somebody hear a topic: it subscribes a server of the test's own, which confirms what it is asked to:
+// listen DIR TOPIC
+func listen(ts *testscript.TestScript, _ bool, args []string) {
+	confirmed := make(chan error, 8)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var m struct{ Type, SubscribeURL string }
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil || m.Type != "SubscriptionConfirmation" {
+			return // an alarm
+		}
+		res, err := http.Get(m.SubscribeURL)
+		if err == nil {
+			err = res.Body.Close()
+		}
+		confirmed <- err
+	}))
+	ts.Defer(s.Close)
+	ts.Check(ts.Exec("understudy", "aws", "--data", args[0], "sns", "subscribe", "--topic-arn", args[1], "--protocol", "http", "--notification-endpoint", s.URL))
+	select {
+	case err := <-confirmed:
+		ts.Check(err)
+	case <-time.After(20 * time.Second):
+		ts.Fatalf("nobody asked %s to confirm its subscription to %s", s.URL, args[1])
+	}
 }

@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": awaitInstance, "nobodyleft": nobodyLeft, "takeport": takePort, "exitcode": exitCode, "until": until, "waitsfor": waitsFor, "repair": repair,
+			"ready": awaitInstance, "nobodyleft": nobodyLeft, "takeport": takePort, "exitcode": exitCode, "until": until, "waitsfor": waitsFor, "repair": repair, "listen": listen,
 		},
 	})
 }
