@@ -75,7 +75,7 @@ var pages = map[string]page{
 		Why:     "AWS publishes ElastiCache's metrics for each node: CacheClusterId is a node's id. With a group's id there never is data, and notBreaching turns that into OK.",
 		Text:    "Found at alarms in AWS/ElastiCache whose CacheClusterId is the id of the group. Of a lag alarm the repair puts one that works, over all nodes, with the same actions; --fix does the same. It does not delete the blind one: once the other is there, that is the repair.",
 		Advice:  "Put one alarm for each node, with the node's id as CacheClusterId, or one over all nodes with --metrics; then delete this one.",
-		Sources: []string{"https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/CacheMetrics.html"},
+		Sources: []string{"https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/CacheMetrics.Redis.html"},
 	},
 	"alarm-metric-is-not-there": {
 		Title: "An alarm looks at what is gone", Severity: Warning,
