@@ -153,6 +153,8 @@ func (f *doctorFlags) examineCloud(ctx context.Context, group string) (doctor.Pa
 	switch err := p.ReadCloud(ctx, f.cloud, group); {
 	case errors.Is(err, cloud.ErrUnknown):
 		return p, coded{exitUsage, err}
+	case errors.Is(err, cloud.ErrDenied) && p.Unread[doctor.FromAlarms] != "": // without credentials nothing can be read
+		return p, coded{exitUsage, err}
 	case errors.Is(err, cloud.ErrUnreachable):
 		return p, coded{exitUnreachable, err}
 	}
