@@ -150,6 +150,12 @@ func (w *Watch) checkParts(a Alarm, parts []string) error {
 // that a composite alarm depends on stays, unless that one goes with it. Errors: an alarm.Invalid, ErrStopped, the
 // store's; after one of the store's some may be gone.
 func (w *Watch) Delete(ctx context.Context, names []string) error {
+	// What is due anyway is told before, so that a topic that cannot be reached does not keep Run's goroutine waiting.
+	for _, name := range names {
+		if err := w.tellOne(ctx, name); err != nil {
+			return err
+		}
+	}
 	return w.do(ctx, func(ctx context.Context) error {
 		for _, name := range names {
 			for _, parent := range slices.Sorted(maps.Keys(w.parents[name])) {
@@ -167,7 +173,7 @@ func (w *Watch) Delete(ctx context.Context, names []string) error {
 	})
 }
 
-// remove tells what is untold of an alarm, and takes it away.
+// remove takes an alarm away, when it has told what has become untold since.
 func (w *Watch) remove(ctx context.Context, name string) error {
 	a, ok := w.alarms.Get(name)
 	if !ok {
