@@ -65,6 +65,7 @@ func allParts() []part {
 		{"zones", "the primary's zone cut off, clients outside, beside Redis Sentinel; needs root", false, 5 * time.Minute, (*bench).measureZones, (*report).printZones},
 		{"alarms", "a healthy group on a starved machine: changes of primary that nothing calls for", false, 11 * time.Minute, (*bench).measureAlarms, (*report).printAlarms},
 		{"told", "how soon a subscriber hears of a crash, under an alarm of a second", false, 5 * time.Minute, (*bench).measureTold, (*report).printTold},
+		{"collecting", "what it costs that every node is looked at once a second", false, 6 * time.Minute, (*bench).measureCollecting, (*report).printCollecting},
 		{"watching", "what 10,000 alarms cost", false, 7 * time.Minute, (*bench).measureWatching, (*report).printWatching},
 	}
 }

@@ -35,6 +35,8 @@ type report struct {
 	Losses   []loss     `json:"async_losses,omitempty"`
 	Told     *told      `json:"told,omitempty"`
 	Watching *watching  `json:"watching,omitempty"`
+
+	Collecting *collecting `json:"collecting,omitempty"`
 }
 
 // machine is what the figures hold for.

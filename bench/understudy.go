@@ -29,7 +29,7 @@ type group struct {
 // either takes.
 const readyWithin = 20 * time.Second
 
-func (b *bench) startGroup(ctx context.Context, durability string) (*group, error) {
+func (b *bench) startGroup(ctx context.Context, durability string, more ...string) (*group, error) {
 	b.say("starting an Understudy group, durability %s", durability)
 	b.groups++
 	dir := filepath.Join(b.dir, fmt.Sprintf("group-%d-%s", b.groups, durability))
@@ -41,6 +41,7 @@ func (b *bench) startGroup(ctx context.Context, durability string) (*group, erro
 	for _, endpoint := range []string{"primary", "reader", "split", "http"} {
 		args = append(args, "--"+endpoint+"-addr", "127.0.0.1:0")
 	}
+	args = append(args, more...)
 	var err error
 	if g.process, err = start(dir, "up", g.tool, args...); err != nil {
 		return nil, err
