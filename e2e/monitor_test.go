@@ -60,6 +60,11 @@ func TestAGroupPublishesWhatTheTableLists(t *testing.T) {
 	for _, m := range monitor.Metrics() {
 		want[m.Namespace+" "+m.Name+" "+strings.Join(m.Dimensions, ",")] = true
 	}
+	for _, m := range watched(g) {
+		if !want[m] {
+			t.Errorf("an alarm of the pack is on a metric that is not listed: %s", m)
+		}
+	}
 	have := published(g)
 	for _, m := range slices.Sorted(maps.Keys(want)) {
 		if !have[m] {
@@ -83,6 +88,29 @@ func waitPublished(g *Group, metric string) {
 			g.t.Fatalf("%s was not published", metric)
 		}
 	}
+}
+
+// watched are the metrics of the group's alarms.
+func watched(g *Group) (all []string) {
+	g.t.Helper()
+	out, code := g.aws("cloudwatch", "describe-alarms")
+	var answer struct {
+		MetricAlarms []struct {
+			Namespace, MetricName string
+			Dimensions            []struct{ Name string }
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &answer); err != nil || code != 0 || len(answer.MetricAlarms) < 10 {
+		g.t.Fatalf("alarms: exit %d, %v: %s", code, err, out)
+	}
+	for _, a := range answer.MetricAlarms {
+		var names []string
+		for _, d := range a.Dimensions {
+			names = append(names, d.Name)
+		}
+		all = append(all, a.Namespace+" "+a.MetricName+" "+strings.Join(slices.Sorted(slices.Values(names)), ","))
+	}
+	return all
 }
 
 // use runs a command of each family, so that each has calls, and time.

@@ -190,7 +190,7 @@ func (c *Collector) publish(ctx context.Context, data []metric.Datum) {
 // collect looks at everything once.
 func (c *Collector) collect(ctx context.Context, now time.Time) []metric.Datum {
 	end := minuteEnd(now)
-	full := end.After(c.ended)
+	full := !end.Equal(c.ended) // also when the clock was set back
 	c.ended = end
 	groups := c.opts.Groups()
 	data := c.late()

@@ -18,8 +18,9 @@ func (c *Collector) node(w *watch) []metric.Datum {
 		c.metrics.unanswered.Inc()
 	}
 	if a == nil {
-		// The server may be another one when it answers again.
-		w.base, w.last, w.slow, w.lags = nil, nil, nil, nil
+		if l.full { // what grows from here on is of more than a minute
+			w.base, w.slow, w.lags = nil, nil, nil
+		}
 		return nil
 	}
 	if !a.same(w.last) {

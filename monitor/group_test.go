@@ -149,6 +149,12 @@ func TestCountersOfARealServerThatRestartsAreDropped(t *testing.T) {
 			t.Errorf("the group has no value of %s", name)
 		}
 	}
+	one.do("GET", "k")
+	one.signal(syscall.SIGSTOP) // counters outlive a second without an answer
+	w.look()
+	one.signal(syscall.SIGCONT)
+	one.until("it is looked at over a new connection", func() bool { return fmt.Sprint(w.look()["group PrimariesCounted"]) == "[1]" })
+	same(t, w.minute(), "aws main-001 CacheHits", "[1]")
 	two.kill()
 	two.start()
 	two.follow(one)
