@@ -122,6 +122,33 @@ func TestGroupFiguresGoOnWhileAServerHangs(t *testing.T) {
 	same(t, down, "main-002 ReplicationLag", "[]")
 }
 
+// What a node answers too late for its second is published with the next look, for the second that it is of; the minute's
+// figures, too.
+func TestAnAnswerThatIsLateIsNotLost(t *testing.T) {
+	one, two := startServer(t, "main-001"), startServer(t, "main-002")
+	two.follow(one)
+	w := watchServers(t, one, two)
+	w.minute()
+	two.do("GET", "none")
+	two.signal(syscall.SIGSTOP)
+	t.Cleanup(func() { two.signal(syscall.SIGCONT) })
+	same(t, w.minute(), "group CacheMisses", "[0]")
+	late := w.at
+	two.signal(syscall.SIGCONT)
+	next := w.look()
+	same(t, next, "group CacheMisses", "[1]")
+	same(t, next, "aws main-002 CacheMisses", "[1]")
+	var seconds []time.Time
+	for _, d := range w.data {
+		if d.ID.Name == table[linkUp].name {
+			seconds = append(seconds, d.At)
+		}
+	}
+	if len(seconds) != 2 || !seconds[0].Equal(late) || !seconds[1].Equal(w.at) {
+		t.Errorf("LinkUp is of %v, want %v and %v", seconds, late, w.at)
+	}
+}
+
 // A restart drops a node's counters, and a change of roles those of both; a group's go on with the rest.
 func TestCountersOfARealServerThatRestartsAreDropped(t *testing.T) {
 	one, two := startServer(t, "main-001"), startServer(t, "main-002")

@@ -125,6 +125,7 @@ type watched struct {
 	at    time.Time
 	group Group
 	nodes []*server
+	data  []metric.Datum // of the last look
 }
 
 // watch has the Collector look at servers, the first as their primary; its first look is at the start of a minute.
@@ -151,7 +152,8 @@ func watchServers(t *testing.T, nodes ...*server) *watched {
 func (w *watched) look() map[string][]float64 {
 	w.at = w.at.Add(every)
 	got := map[string][]float64{}
-	for _, d := range w.c.collect(w.Context(), w.at) {
+	w.data = w.c.collect(w.Context(), w.at)
+	for _, d := range w.data {
 		of := map[string]string{}
 		for _, x := range d.ID.Dimensions {
 			of[x.Name] = x.Value
