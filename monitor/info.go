@@ -172,9 +172,10 @@ func replication(line string) bool {
 
 // opened counts the connections to a node that neither we nor replicas have made. redis-server counts all of them, also
 // those that end before anybody could list them, and does not tell them apart. So ours are taken off: the parts of this
-// process count what they open, and each replica's connection is one more partial or full sync. Listing new client ids
-// would miss who stays for less than a second, and PHP's clients do. Ours are counted by another clock than the
-// server's: what is not in both yet shows as a client too few, and is made up for by the next minute.
+// process count what they open, and each connection of a replica is one more PSYNC, also of one that is refused because
+// roles change. Listing new client ids would miss who stays for less than a second, and PHP's clients do. Ours are
+// counted by another clock than the server's: what is not in both yet shows as a client too few, and is made up for by
+// the next minute.
 type opened struct{ told float64 }
 
 // since is how many have come since the last full look; false: the server has been another one, or its counters went
@@ -198,11 +199,7 @@ func (o *opened) since(l look, base *answer) (float64, bool) {
 // strangers are the connections so far that are not of replicas.
 func (a *answer) strangers() (float64, bool) {
 	n, ok := a.number("total_connections_received")
-	for _, sync := range []string{"sync_full", "sync_partial_ok"} {
-		v, _ := a.number(sync)
-		n -= v
-	}
-	return n, ok
+	return n - a.commands["psync"].calls - a.commands["sync"].calls, ok
 }
 
 // latencies is an answer to LATENCY HISTOGRAM: by command, how many calls took up to so many microseconds.

@@ -22,7 +22,7 @@ var table = [figures]row{
 	freeableMemory:   {"FreeableMemory", bytes, ofNode, "Of the machine.", "/proc/meminfo, MemAvailable"},
 	swapUsage:        {"SwapUsage", bytes, ofNode, "Of the machine.", "/proc/meminfo, SwapTotal − SwapFree"},
 	currConnections:  {"CurrConnections", count, ofNodes, "Connections of clients; neither our own nor those of replication. The proxy's clients are the primary's.", "CLIENT LIST, and the proxy"},
-	newConnections:   {"NewConnections", count, ofNodes, "Clients that have connected, counted as above.", "growth of `total_connections_received`, less what our parts opened and what `sync_full` and `sync_partial_ok` grew; and the proxy"},
+	newConnections:   {"NewConnections", count, ofNodes, "Clients that have connected, counted as above.", "growth of `total_connections_received`, less what our parts opened and the calls of PSYNC; and the proxy"},
 	currItems:        {"CurrItems", count, ofNode, "Keys of all databases.", "keyspace, `keys`"},
 	volatileItems:    {"CurrVolatileItems", count, ofNode, "Keys that expire.", "keyspace, `expires`"},
 	averageTTL:       {"DB0AverageTTL", millis, ofNode, "Of database 0, if it has keys.", "keyspace, `avg_ttl`"},

@@ -384,7 +384,7 @@ func (c *Control) PromoteFor(ctx context.Context, as cluster.Access) (Replicatio
 // log would know its name. So we play that replica for a moment, before anybody is told.
 func (c *Control) startBacklog(ctx context.Context) (Replication, error) {
 	replica := c.login
-	replica.Opened = nil // the server's sync_full counts it
+	replica.Opened = nil // the server counts its PSYNC
 	as, err := replica.Dial(ctx)
 	if err != nil {
 		return Replication{}, fmt.Errorf("start the backlog: %w", err)
