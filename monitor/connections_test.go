@@ -1,12 +1,16 @@
 package monitor
 
 import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	redigo "github.com/gomodule/redigo/redis"
 
+	"understudy/certs"
 	"understudy/cluster"
 	"understudy/redis"
 )
@@ -61,4 +65,38 @@ func TestConnectionsOfClientsAreCountedAndNoOthers(t *testing.T) {
 	w.group.Status.Primary, w.group.Accepted = two.id, 110
 	same(t, w.minute(), "group NewConnections", "[10]")
 	same(t, w.minute(), "group NewConnections", "[0 0]")
+}
+
+// Nodes that let in users only, or speak TLS only, are reached as their agents reach them.
+func TestNodesWithUsersAndTLSAreReached(t *testing.T) {
+	one, two := startServer(t, "main-001"), startServer(t, "main-002")
+	dir := t.TempDir()
+	if err := certs.Init(dir, "test", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := certs.Issue(dir, certs.Request{Name: "two", Hosts: []string{"127.0.0.1"}}); err != nil {
+		t.Fatal(err)
+	}
+	ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "two.pem"), filepath.Join(dir, "two.key")
+	files, err := certs.Open(certs.Paths{CA: ca, Cert: cert, Key: key}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.do("ACL", "SETUSER", "watcher", "on", ">pa ss", "~*", "+@all")
+	one.do("ACL", "SETUSER", "default", "off")
+	if err := (redis.Binary{Path: two.cmd.Path}).SupportsTLS(t.Context()); err != nil {
+		t.Skip(err)
+	}
+	two.do("CONFIG", "SET", "port", "0") // TLS takes its place
+	two.do("CONFIG", "SET", "tls-ca-cert-file", ca, "tls-cert-file", cert, "tls-key-file", key, "tls-port", two.port)
+	w := watchServers(t, one, two)
+	w.group.Reach = func(id cluster.NodeID) (redis.Login, bool) {
+		return map[cluster.NodeID]redis.Login{
+			one.id: {Addr: one.addr(), User: "watcher", Password: "pa ss"},
+			two.id: {Addr: two.addr(), TLS: files.Client},
+		}[id], true
+	}
+	if got := w.look(); fmt.Sprint(got["group PrimariesCounted"]) != "[2]" {
+		t.Errorf("not both answered: %v", got)
+	}
 }
