@@ -2,7 +2,9 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +43,40 @@ func (l *ledger) Write(_ context.Context, data []metric.Datum) error {
 	}
 	l.data = append(l.data, data...)
 	return nil
+}
+
+// fickle keeps nothing in the first seconds, and is slow in one later.
+type fickle struct{ n int }
+
+func (f *fickle) Write(context.Context, []metric.Datum) error {
+	switch f.n++; {
+	case f.n <= 3:
+		return errors.New("the disk is full")
+	case f.n == 5:
+		time.Sleep(2500 * time.Millisecond)
+	}
+	return nil
+}
+
+// A writer that fails, or is slow, is counted and ends nothing; the log says it once.
+func TestLooksGoOnWhenNothingCanBeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		f := &fickle{}
+		c, err := New(Options{Groups: func() []Group { return []Group{{Status: cluster.Status{Group: "main"}}} }, Writer: f, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := c.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		unkept, missed := testutil.ToFloat64(c.metrics.unkept), testutil.ToFloat64(c.metrics.missed)
+		if unkept != 3 || missed != 2 || f.n != 8 || strings.Count(log.String(), "disk is full") != 1 {
+			t.Errorf("%v unkept, %v missed, %d writes; log:\n%s", unkept, missed, f.n, log.String())
+		}
+	})
 }
 
 // machine is one whose CPU is busy for a quarter of the time.
