@@ -315,7 +315,7 @@ func TestAgeOfThisProcessIsSmallAndGrows(t *testing.T) {
 
 func TestPageHasABlockForEveryPart(t *testing.T) {
 	var pages string // docs/proxy-speed.md is the page of the part proxies alone
-	for _, page := range []string{"../docs/failover-times.md", "../docs/proxy-speed.md", "../docs/metrics.md"} {
+	for _, page := range []string{"../docs/failover-times.md", "../docs/proxy-speed.md", "../docs/metrics.md", "../docs/alarms.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
