@@ -123,6 +123,8 @@ func TestAReceiverGetsTheStatisticsOfEachMomentOnce(t *testing.T) {
 	write(t, s, datum("LinksDown", noon, 1, 5), datum("LinksDown", noon, 6), metric.Datum{ID: twin, At: noon, Values: []float64{7}},
 		metric.Datum{ID: node, At: noon, Values: []float64{2, 3}, Counts: []float64{3, 1}})
 	write(t, s, datum("LinksDown", noon, 9))
+	// A request under way when the Sender is to end is made again: whether it was taken is not known.
+	until(t, "it is sent", func() bool { return testutil.ToFloat64(s.metrics.sent) == 10 })
 	stop()
 	want := []string{
 		"aws_elasticache_engine_cpuutilization_average{cache_cluster_id=main-001,job=aws_elasticache} 2.25",
