@@ -31,7 +31,7 @@ func TestUpstreams(t *testing.T) {
 			two := top + group("shop", 7379, 6001) + group("jobs", 7380, 6002)
 			one := fmt.Sprintf("group: shop\nlisten: {primary: \"%[1]s.2:7379\", reader: \"%[1]s.2:7380\", split: \"\", http: \"%[1]s.2:7390\"}\n"+
 				"upstream: {static: {primary: \"%[1]s.1:6001\"}}\n", network)
-			for name, text := range map[string]string{"one": one, "locked": one + "clients: {password_file: passwords, users_file: users}\n", "proxy": two, "three": two + group("again", 7381, 6001)} {
+			for name, text := range map[string]string{"one": one, "locked": one + "clients: {password_file: passwords, users_file: users, login_failures: -1}\n", "proxy": two, "three": two + group("again", 7381, 6001)} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".yaml"), []byte(text), 0o600); err != nil {
 					return err
 				}
