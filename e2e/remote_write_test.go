@@ -1,98 +1,20 @@
 package e2e
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"net"
-	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
 
-// receiver is a real Prometheus that takes what is sent to it, and scrapes nothing.
-type receiver struct {
-	t    *testing.T
-	path string
-	dir  string
-	addr string
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-}
-
-func newReceiver(t *testing.T) *receiver {
-	t.Helper()
-	path, err := exec.LookPath("prometheus")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("there is no prometheus here, and this is CI: .ci/need prometheus")
-		}
-		t.Skip("NOT TESTED: that Prometheus takes what is sent to it: there is none here (.ci/need prometheus)")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &receiver{t: t, path: path, dir: t.TempDir(), addr: l.Addr().String()}
-	_ = l.Close()
-	if err := os.WriteFile(filepath.Join(r.dir, "none.yaml"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		r.kill()
-		if t.Failed() {
-			t.Logf("log of prometheus:\n%s", r.log.String())
-		}
-	})
-	return r
-}
-
-func (r *receiver) start() {
-	r.t.Helper()
-	r.cmd = exec.Command(r.path, "--config.file="+filepath.Join(r.dir, "none.yaml"), "--storage.tsdb.path="+filepath.Join(r.dir, "data"),
-		"--web.listen-address="+r.addr, "--web.enable-remote-write-receiver")
-	r.cmd.Stderr, r.cmd.SysProcAttr = &r.log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-func (r *receiver) kill() {
-	if r.cmd != nil {
-		_ = r.cmd.Process.Kill()
-		_ = r.cmd.Wait()
-		r.cmd = nil
-	}
-}
-
-// value is what an expression comes to now; false: nothing.
-func (r *receiver) value(expr string) (float64, bool) {
-	text, err := fetch("http://" + r.addr + "/api/v1/query?query=" + url.QueryEscape(expr))
-	if err != nil {
-		return 0, false
-	}
-	var answer struct {
-		Data struct {
-			Result []struct{ Value [2]any }
-		}
-	}
-	if json.Unmarshal([]byte(text), &answer) != nil || len(answer.Data.Result) != 1 {
-		return 0, false
-	}
-	v, err := strconv.ParseFloat(answer.Data.Result[0].Value[1].(string), 64)
-	return v, err == nil
-}
-
 // A receiver of remote write that was away for a while gets every second, and what is kept here has them all.
 func TestPrometheusGetsEverySecondThoughItWasAway(t *testing.T) {
 	t.Parallel()
-	r := newReceiver(t)
+	r := newPrometheus(t, "", "--web.enable-remote-write-receiver") // it scrapes nothing
+	if r == nil {
+		t.Skip("NOT TESTED: that Prometheus takes what is sent to it: there is none here (.ci/need prometheus)")
+	}
 	g := StartGroup(t, "--metrics-remote-write", "http://"+r.addr+"/api/v1/write")
 	g.WaitAvailable()
 	r.start() // later than the group

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,13 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -169,53 +164,26 @@ func subscribe(t *testing.T, g *Group, hookURL string, letters <-chan seen) {
 	})
 }
 
-// prometheus is a real one that scrapes the group each second and has the rules that we ship; "" when there is none here.
-func prometheus(t *testing.T, g *Group) string {
+// scraping starts a Prometheus that scrapes the group each second and has the rules that we ship; nil when there is none here.
+func scraping(t *testing.T, g *Group) *prometheus {
 	t.Helper()
-	path, err := exec.LookPath("prometheus")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("there is no prometheus here (apt: prometheus), and this is CI")
-		}
-		t.Log("NOT TESTED: that Prometheus sees the failover: there is none here (apt: prometheus)")
-		return ""
-	}
-	dir := t.TempDir()
 	rules, err := filepath.Abs("../deploy/prometheus/understudy.rules.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n- job_name: understudy\n  static_configs: [{targets: [%q]}]\n", rules, g.HTTP)
-	if err := os.WriteFile(filepath.Join(dir, "prometheus.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+	p := newPrometheus(t, fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n- job_name: understudy\n  static_configs: [{targets: [%q]}]\n", rules, g.HTTP))
+	if p == nil {
+		t.Log("NOT TESTED: that Prometheus sees the failover: there is none here (.ci/need prometheus)")
+		return nil
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
-	var log bytes.Buffer
-	c := exec.Command(path, "--config.file="+filepath.Join(dir, "prometheus.yaml"), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+addr)
-	c.Stderr, c.SysProcAttr = &log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-		if t.Failed() {
-			t.Logf("log of prometheus:\n%s", log.String())
-		}
-	})
+	p.start()
 	eventually(t, "Prometheus that has recorded the group's epoch", func() error {
-		text, err := fetch("http://" + addr + "/api/v1/query?query=" + url.QueryEscape("group:understudy_epoch:max"))
-		if err != nil || !strings.Contains(text, `"group":"main"`) {
-			return fmt.Errorf("%s %v", text, err)
+		if v, ok := p.value("group:understudy_epoch:max"); !ok {
+			return fmt.Errorf("it has %v", v)
 		}
 		return nil
 	})
-	return addr
+	return p
 }
 
 func fetch(address string) (string, error) {
@@ -247,7 +215,7 @@ func TestAFailoverIsSeenByAllWhoWatch(t *testing.T) {
 	}
 	next(t, posts, `ALARM: "understudy-main-failover"`)
 	next(t, letters, `ALARM: "understudy-main-failover"`)
-	prom := prometheus(t, g)
+	prom := scraping(t, g)
 
 	killed := time.Now()
 	g.KillPrimary()
@@ -264,9 +232,9 @@ func TestAFailoverIsSeenByAllWhoWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("after the kill: alarm %v, HTTP %v, e-mail %v", changed.Sub(killed).Round(time.Millisecond), post.at.Sub(killed).Round(time.Millisecond), letter.at.Sub(killed).Round(time.Millisecond))
-	if prom != "" {
+	if prom != nil {
 		eventually(t, "UnderstudyFailover in Prometheus", func() error {
-			text, err := fetch("http://" + prom + "/api/v1/alerts")
+			text, err := fetch("http://" + prom.addr + "/api/v1/alerts")
 			if err != nil || !strings.Contains(text, `"alertname":"UnderstudyFailover"`) || !strings.Contains(text, `"state":"firing"`) {
 				return fmt.Errorf("%s %v", text, err)
 			}
