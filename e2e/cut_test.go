@@ -177,11 +177,7 @@ func (g *Machines) isolate() (o outage, in *load, out []*load) {
 	for _, l := range append([]*load{in}, out...) {
 		l.waitAcked(100)
 	}
-	// A replica that a busy machine kept from answering is out of the rule for a while: without any in it the
-	// others could not go on, and must not.
-	if again := g.WaitAvailable(); again.Epoch != before.Epoch {
-		g.t.Fatalf("the primary changed before the cut: %+v", again)
-	}
+	g.demandVoters(before)
 	from := in.now()
 	g.net.Cut(inside.Zone)
 	after := others[0].wait("another primary", func(s Status) bool { return s.Primary != "" && s.Primary != before.Primary && s.Epoch > before.Epoch })
@@ -203,6 +199,15 @@ func (g *Machines) isolate() (o outage, in *load, out []*load) {
 	g.t.Logf("cut off zone %s, the store's leader is %s: inside the last write was acked after %v, outside the first after %v (a gap of %v); %d stale reads inside, at most %v old",
 		inside.Name, store, max(0, o.lastIn-from).Round(time.Millisecond), (o.firstOut - from).Round(time.Millisecond), o.gapOut.Round(time.Millisecond), o.staleRead, o.staleIn.Round(time.Millisecond))
 	return o, in, out
+}
+
+// demandVoters waits until the others may take over. A replica that a busy machine kept from answering is out of the rule
+// for a while: without any in it the others could not go on, and must not.
+func (g *Machines) demandVoters(before Status) {
+	g.t.Helper()
+	if again := g.WaitAvailable(); again.Epoch != before.Epoch {
+		g.t.Fatalf("the primary changed before the cut: %+v", again)
+	}
 }
 
 // outlive waits until every permit from before the fault has ended, and the server with it: the old primary
@@ -272,6 +277,7 @@ func TestLinkCutInOneDirection(t *testing.T) {
 			for _, l := range append([]*load{in}, out...) {
 				l.waitAcked(50)
 			}
+			g.demandVoters(before)
 			from := in.now()
 			cut(g, primary, others)
 			whole := out[1] // its zone hears and is heard by at least one other in every case
