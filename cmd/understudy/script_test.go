@@ -118,7 +118,7 @@ func nobodyLeft(ts *testscript.TestScript, _ bool, _ []string) {
 		}
 		for _, d := range dirs {
 			at, err := os.Readlink(d)
-			if err == nil && strings.HasPrefix(at, work) {
+			if err == nil && strings.HasPrefix(at+"/", work+"/") { // another script's may begin alike
 				name, _ := os.ReadFile(filepath.Join(filepath.Dir(d), "cmdline"))
 				return fmt.Errorf("%s is left: %s in %s", filepath.Dir(d), strings.ReplaceAll(string(name), "\x00", " "), at)
 			}
