@@ -63,8 +63,8 @@ var kinds = []kind{
 
 	{name: "engine-cpu", rule: above("EngineCPUUtilization", "Maximum", time.Minute, 3, 5, 90),
 		why: "A redis-server's main thread is busy above 90 %: requests wait for one another."},
-	{name: "engine-cpu-early", rule: above("EngineCPUUtilization", "Average", 5*time.Minute, 2, 2, 80),
-		why: "The redis-servers' main threads are busy above 80 % on average for ten minutes."},
+	{name: "engine-cpu-early", rule: above("EngineCPUUtilization", "Maximum", time.Minute, 10, 10, 80),
+		why: "A redis-server's main thread has been busy above 80 % for ten minutes. The average of all nodes would hide a primary among idle replicas."},
 	{name: "memory", rule: above("DatabaseMemoryUsagePercentage", "Maximum", time.Minute, 3, 5, 80),
 		why: "A node uses more than 80 % of its maxmemory."},
 	{name: "memory-critical", urgent: true, rule: above("DatabaseMemoryUsagePercentage", "Maximum", time.Minute, 3, 5, 90),
