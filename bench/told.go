@@ -151,7 +151,7 @@ func (g *group) subscribe(ctx context.Context) (*subscription, error) {
 	if err == nil {
 		_, err = cloudwatch.New(cloudwatch.Options{BaseEndpoint: front, Region: "us-east-1", Credentials: anybody}).PutMetricAlarm(ctx, &cloudwatch.PutMetricAlarmInput{
 			AlarmName: aws.String("bench"), Namespace: aws.String(metric.Understudy), MetricName: aws.String("Failovers"), Statistic: types.StatisticSum,
-			Dimensions: []types.Dimension{{Name: aws.String("ReplicationGroupId"), Value: aws.String("main")}}, Period: aws.Int32(1), EvaluationPeriods: aws.Int32(1),
+			Dimensions: []types.Dimension{{Name: aws.String(metric.Group), Value: aws.String("main")}}, Period: aws.Int32(1), EvaluationPeriods: aws.Int32(1),
 			Threshold: aws.Float64(0), ComparisonOperator: types.ComparisonOperatorGreaterThanThreshold, TreatMissingData: aws.String("notBreaching"), AlarmActions: []string{*topic.TopicArn},
 		})
 	}

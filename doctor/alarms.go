@@ -11,26 +11,11 @@ import (
 	"understudy/metric"
 )
 
-// The dimensions by which metrics of a group are told apart.
-const (
-	ofNode  = "CacheClusterId"
-	ofGroup = "ReplicationGroupId"
-)
-
-func dimension(id metric.ID, name string) string {
-	for _, d := range id.Dimensions {
-		if d.Name == name {
-			return d.Value
-		}
-	}
-	return ""
-}
-
 // concerns reports whether a metric is of the group, or was meant to be.
 func (p Patient) concerns(id metric.ID) bool {
 	group := p.Name()
-	node := dimension(id, ofNode)
-	return group != "" && (dimension(id, ofGroup) == group || node == group || node != "" && (p.has(cluster.NodeID(node)) || cluster.GroupOf(cluster.NodeID(node)) == group))
+	node := id.Value(metric.Node)
+	return group != "" && (id.Value(metric.Group) == group || node == group || node != "" && (p.has(cluster.NodeID(node)) || cluster.GroupOf(cluster.NodeID(node)) == group))
 }
 
 // Own are the alarms that look at the group, and those that are made of such alarms.
@@ -69,7 +54,7 @@ func names(rule, alarm string) bool {
 func (p Patient) blind(a remote.Alarm) bool {
 	group := p.Name()
 	return slices.ContainsFunc(a.Metrics(), func(id metric.ID) bool {
-		return id.Namespace == metric.ElastiCache && dimension(id, ofNode) == group && !p.has(cluster.NodeID(group))
+		return id.Namespace == metric.ElastiCache && id.Value(metric.Node) == group && !p.has(cluster.NodeID(group))
 	})
 }
 
@@ -121,7 +106,7 @@ func (e *exam) listening(a remote.Alarm) string {
 func (e *exam) addBlind(a remote.Alarm) {
 	better := e.lagAlarm(a.Actions)
 	f := Finding{ID: "alarm-dimension-is-a-group", Subject: a.Name, What: fmt.Sprintf("Alarm %s looks at %s with %s=%s, which is the id of the group and of no node: nobody publishes that metric, so it is %s whatever happens.",
-		a.Name, a.Metrics()[0].Name, ofNode, e.Name(), or(a.State, "INSUFFICIENT_DATA"))}
+		a.Name, a.Metrics()[0].Name, metric.Node, e.Name(), or(a.State, "INSUFFICIENT_DATA"))}
 	if better != nil && isLag(a) {
 		f.Repair, f.Fix = e.putAlarm(*better), put(*better)
 		if e.watched(isLag, better.Name) {
@@ -150,10 +135,10 @@ func (e *exam) silent(own []remote.Alarm) {
 	watched := map[cluster.NodeID]bool{}
 	var quiet []remote.Alarm
 	for _, a := range own {
-		if !isLag(a) || a.Metric.Name == "" || dimension(a.Metric, ofNode) == "" || e.blind(a) {
+		if !isLag(a) || a.Metric.Name == "" || a.Metric.Value(metric.Node) == "" || e.blind(a) {
 			continue
 		}
-		watched[cluster.NodeID(dimension(a.Metric, ofNode))] = true
+		watched[cluster.NodeID(a.Metric.Value(metric.Node))] = true
 		if a.Missing != "breaching" {
 			quiet = append(quiet, a)
 		}
@@ -166,7 +151,7 @@ func (e *exam) silent(own []remote.Alarm) {
 		severity, covered = Note, " Every node has such an alarm, so those of the others go on."
 	}
 	for _, a := range quiet {
-		node, says := dimension(a.Metric, ofNode), "INSUFFICIENT_DATA"
+		node, says := a.Metric.Value(metric.Node), "INSUFFICIENT_DATA"
 		switch a.Missing {
 		case "notBreaching":
 			says = "OK"
@@ -192,11 +177,11 @@ func (e *exam) watchedByAll(own []remote.Alarm) bool {
 			return false
 		}
 		ids := a.Metrics()
-		if slices.ContainsFunc(ids, func(id metric.ID) bool { return id.Namespace == metric.Understudy && dimension(id, ofNode) == "" }) {
+		if slices.ContainsFunc(ids, func(id metric.ID) bool { return id.Namespace == metric.Understudy && id.Value(metric.Node) == "" }) {
 			return true
 		}
 		return len(ids) > 1 && !slices.ContainsFunc(e.nodes(), func(n place) bool {
-			return !slices.ContainsFunc(ids, func(id metric.ID) bool { return dimension(id, ofNode) == string(n.id) })
+			return !slices.ContainsFunc(ids, func(id metric.ID) bool { return id.Value(metric.Node) == string(n.id) })
 		})
 	})
 }

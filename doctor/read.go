@@ -111,7 +111,7 @@ func (p *Patient) absent(ctx context.Context, c Cloud, id metric.ID) (bool, erro
 	if there || err != nil {
 		return false, err
 	}
-	node := dimension(id, ofNode)
+	node := id.Value(metric.Node)
 	switch {
 	case node != "" && !p.has(cluster.NodeID(node)):
 		return true, nil
@@ -120,7 +120,7 @@ func (p *Patient) absent(ctx context.Context, c Cloud, id metric.ID) (bool, erro
 	case node == "":
 		return true, nil
 	}
-	return c.HasMetric(ctx, metric.New(metric.ElastiCache, "EngineCPUUtilization", ofNode, node))
+	return c.HasMetric(ctx, metric.New(metric.ElastiCache, "EngineCPUUtilization", metric.Node, node))
 }
 
 func (p *Patient) readTopics(ctx context.Context, c Cloud) {

@@ -110,7 +110,7 @@ func (e *exam) lagAlarm(actions []string) *remote.Alarm {
 	a := e.newAlarm("replication-lag", "A replica is more than 10 s behind, or none says how far", 10, "GreaterThanThreshold", "breaching", actions)
 	if e.Local {
 		a.Threshold = 10_000 // milliseconds
-		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "ReplicationLag", ofGroup, e.Name()), "Maximum", time.Minute
+		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "ReplicationLag", metric.Group, e.Name()), "Maximum", time.Minute
 		return &a
 	}
 	if a.Lines = e.overNodes("ReplicationLag", "Maximum", "MAX(METRICS())"); a.Lines == nil {
@@ -124,7 +124,7 @@ func (e *exam) primaryAlarm(actions []string) *remote.Alarm {
 	a := e.newAlarm("no-primary", "Nobody accepts writes", 1, "LessThanThreshold", "breaching", actions)
 	a.Periods, a.Datapoints = 2, 2
 	if e.Local {
-		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "PrimaryPresent", ofGroup, e.Name()), "Maximum", time.Minute
+		a.Metric, a.Stat, a.Period = metric.New(metric.Understudy, "PrimaryPresent", metric.Group, e.Name()), "Maximum", time.Minute
 		return &a
 	}
 	if a.Lines = e.overNodes("IsMaster", "Maximum", "SUM(METRICS())"); a.Lines == nil {
@@ -153,7 +153,7 @@ func (e *exam) overNodes(name, stat, expression string) []remote.AlarmLine {
 	}
 	lines := []remote.AlarmLine{{ID: "all", Expression: expression, Returned: true}}
 	for i, n := range nodes {
-		lines = append(lines, remote.AlarmLine{ID: "m" + strconv.Itoa(i+1), Metric: metric.New(metric.ElastiCache, name, ofNode, string(n.id)), Stat: stat, Period: time.Minute})
+		lines = append(lines, remote.AlarmLine{ID: "m" + strconv.Itoa(i+1), Metric: metric.New(metric.ElastiCache, name, metric.Node, string(n.id)), Stat: stat, Period: time.Minute})
 	}
 	return lines
 }

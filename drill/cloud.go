@@ -211,7 +211,7 @@ func (c *cloud) lag(ctx context.Context, s cluster.Status, now time.Time) (lag t
 			continue // the metric is of replicas only
 		}
 		points, err := c.api.Points(ctx, metric.Query{
-			ID:   metric.New(metric.ElastiCache, "ReplicationLag", "CacheClusterId", string(n.ID)),
+			ID:   metric.New(metric.ElastiCache, "ReplicationLag", metric.Node, string(n.ID)),
 			Stat: "Maximum", Period: time.Minute, Start: now.Add(-lagSpan).Truncate(time.Minute), End: now,
 		})
 		if err != nil {

@@ -18,6 +18,14 @@ const (
 	Understudy  = "Understudy"
 )
 
+// The dimensions by which what is published in them is told apart: a node, the one part that AWS lets a node of Redis
+// have, and a group.
+const (
+	Node  = "CacheClusterId"
+	Part  = "CacheNodeId"
+	Group = "ReplicationGroupId"
+)
+
 // Dimension is one name and value that tell metrics of a name apart.
 type Dimension struct{ Name, Value string }
 
@@ -48,6 +56,16 @@ func (id *ID) Sort() {
 // Equal reports whether both are the same metric.
 func (id ID) Equal(other ID) bool {
 	return id.Namespace == other.Namespace && id.Name == other.Name && slices.Equal(id.Dimensions, other.Dimensions)
+}
+
+// Value is a dimension's; "": the metric has none of that name.
+func (id ID) Value(name string) string {
+	for _, d := range id.Dimensions {
+		if d.Name == name {
+			return d.Value
+		}
+	}
+	return ""
 }
 
 // String is for messages and logs: AWS/ElastiCache/ReplicationLag{CacheClusterId=main-001}.
@@ -90,6 +108,9 @@ type Query struct {
 
 // statPattern is that of CloudWatch's percentiles that are served.
 var statPattern = regexp.MustCompile(`^p(\d{1,3}(?:\.\d{1,10})?)$`)
+
+// Percentile tells a percentile from the five plain statistics; stat is one of both, or none.
+func Percentile(stat string) bool { return strings.HasPrefix(stat, "p") }
 
 // ParseStat reads a Query's Stat; fraction is a percentile's, 0.99 for p99, and 0 for the five plain statistics.
 func ParseStat(stat string) (fraction float64, ok bool) {

@@ -83,7 +83,7 @@ func ours(l look) []metric.Datum {
 
 // datum is one of this second.
 func (l look) datum(f figure, v float64) metric.Datum {
-	id := metric.New(metric.Understudy, table[f].name, groupID, l.group, clusterID, string(l.node.ID))
+	id := metric.New(metric.Understudy, table[f].name, metric.Group, l.group, metric.Node, string(l.node.ID))
 	return metric.Datum{ID: id, At: l.at, Unit: table[f].unit, Values: []float64{v}, High: true}
 }
 
@@ -103,8 +103,8 @@ func (p *points) put(f figure, values ...float64) { p.named(f, table[f].name, va
 func (p *points) named(f figure, name string, values, counts []float64) {
 	row := table[f]
 	ids := []metric.ID{
-		metric.New(metric.ElastiCache, name, clusterID, string(p.node.ID)),
-		metric.New(metric.ElastiCache, name, clusterID, string(p.node.ID), nodeID, "0001"),
+		metric.New(metric.ElastiCache, name, metric.Node, string(p.node.ID)),
+		metric.New(metric.ElastiCache, name, metric.Node, string(p.node.ID), metric.Part, "0001"),
 	}
 	if row.scope == ofNodes {
 		ids = append(ids, f.id(p.group))

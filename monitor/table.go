@@ -133,28 +133,22 @@ type set struct {
 	every      time.Duration
 }
 
-const (
-	groupID   = "ReplicationGroupId"
-	clusterID = "CacheClusterId"
-	nodeID    = "CacheNodeId"
-)
-
 func (s scope) sets() []set {
-	aws := []set{{metric.ElastiCache, []string{clusterID}, time.Minute}, {metric.ElastiCache, []string{clusterID, nodeID}, time.Minute}}
+	aws := []set{{metric.ElastiCache, []string{metric.Node}, time.Minute}, {metric.ElastiCache, []string{metric.Node, metric.Part}, time.Minute}}
 	switch s {
 	case ofNode:
 		return aws
 	case ofNodes, ofWhole:
-		return append(aws, set{metric.Understudy, []string{groupID}, time.Minute})
+		return append(aws, set{metric.Understudy, []string{metric.Group}, time.Minute})
 	case everySecond:
-		return []set{{metric.Understudy, []string{groupID}, every}}
+		return []set{{metric.Understudy, []string{metric.Group}, every}}
 	case nodeSecond:
-		return []set{{metric.Understudy, []string{clusterID, groupID}, every}}
+		return []set{{metric.Understudy, []string{metric.Node, metric.Group}, every}}
 	}
 	panic(fmt.Sprintf("monitor: scope %d", s))
 }
 
 // id is a figure's in a group.
 func (f figure) id(group string) metric.ID {
-	return metric.New(metric.Understudy, table[f].name, groupID, group)
+	return metric.New(metric.Understudy, table[f].name, metric.Group, group)
 }

@@ -51,7 +51,7 @@ func series(data []metric.Datum) (all []prompb.TimeSeries) {
 	var ids []metric.Datum
 	for _, d := range data {
 		s := tally(d)
-		if s.Count == 0 || slices.ContainsFunc(d.ID.Dimensions, func(x metric.Dimension) bool { return x.Name == "CacheNodeId" }) {
+		if s.Count == 0 || d.ID.Value(metric.Part) != "" {
 			continue
 		}
 		m := moment{d.ID.String(), d.At.UnixMilli()}

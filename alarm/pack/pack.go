@@ -113,7 +113,7 @@ func alarms(group string, nodes int, topic string) (all []watch.Alarm) {
 			continue
 		}
 		r := k.rule
-		r.Metric = metric.New(r.Metric.Namespace, r.Metric.Name, "ReplicationGroupId", group)
+		r.Metric = metric.New(r.Metric.Namespace, r.Metric.Name, metric.Group, group)
 		a := watch.Alarm{
 			Name: alarmName(group, k.name), Description: strings.ReplaceAll(k.why, "`", ""), Rule: &r,
 			Actions: watch.Actions{Alarm: []string{topic}}, Tags: map[string]string{tag: group},

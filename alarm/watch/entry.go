@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"understudy/alarm"
+	"understudy/metric"
 )
 
 // The texts of the history: as CloudWatch writes them where there is a record of it.
@@ -87,7 +88,7 @@ func ruleFields(r alarm.Rule, put func(string, any), raw func(name, value string
 	} else {
 		put("namespace", r.Metric.Namespace)
 		put("metricName", r.Metric.Name)
-		if strings.HasPrefix(r.Stat, "p") {
+		if metric.Percentile(r.Stat) {
 			put("extendedStatistic", r.Stat)
 		} else {
 			put("statistic", r.Stat)

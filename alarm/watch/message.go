@@ -97,12 +97,12 @@ func trigger(r alarm.Rule) string {
 	if len(r.Queries) == 0 {
 		o.put("MetricName", r.Metric.Name)
 		o.put("Namespace", r.Metric.Namespace)
-		if fraction, ok := metric.ParseStat(r.Stat); ok && fraction == 0 && !strings.HasPrefix(r.Stat, "p") {
-			o.put("StatisticType", "Statistic")
-			o.put("Statistic", upper(r.Stat))
-		} else {
+		if metric.Percentile(r.Stat) {
 			o.put("StatisticType", "ExtendedStatistic")
 			o.put("ExtendedStatistic", r.Stat)
+		} else {
+			o.put("StatisticType", "Statistic")
+			o.put("Statistic", upper(r.Stat))
 		}
 		o.put("Unit", orNull(r.Unit))
 		o.raw("Dimensions", dimensions(r.Metric))

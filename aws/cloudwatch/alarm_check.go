@@ -75,14 +75,11 @@ func checkSingle(in *cloudwatch.PutMetricAlarmInput) error {
 	case in.ExtendedStatistic == nil:
 		return nil
 	}
-	if _, ok := metric.ParseStat(*in.ExtendedStatistic); !ok || !percentile(*in.ExtendedStatistic) {
+	if _, ok := metric.ParseStat(*in.ExtendedStatistic); !ok || !metric.Percentile(*in.ExtendedStatistic) {
 		return invalidAlarm("The value %s for parameter ExtendedStatistic is not supported here: percentiles from p0 to p100 are", *in.ExtendedStatistic)
 	}
 	return nil
 }
-
-// percentile tells percentiles from the five plain statistics.
-func percentile(stat string) bool { return strings.HasPrefix(stat, "p") }
 
 // checkMath is for an alarm on an expression.
 func checkMath(in *cloudwatch.PutMetricAlarmInput) error {

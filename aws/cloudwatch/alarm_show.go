@@ -31,7 +31,7 @@ func (s *Service) metricAlarm(a watch.Alarm) types.MetricAlarm {
 	}
 	out.Namespace, out.MetricName, out.Dimensions = &r.Metric.Namespace, &r.Metric.Name, dimensionsShown(r.Metric)
 	out.Period, out.Unit = inSeconds(r.Period), types.StandardUnit(r.Unit)
-	if percentile(r.Stat) {
+	if metric.Percentile(r.Stat) {
 		out.ExtendedStatistic = &r.Stat
 	} else {
 		out.Statistic = types.Statistic(r.Stat)

@@ -43,18 +43,11 @@ type selection struct {
 	node, group string
 }
 
-// The dimensions that AWS has for nodes, and ours for groups.
-const (
-	dimensionNode  = "CacheClusterId"
-	dimensionPart  = "CacheNodeId"
-	dimensionGroup = "ReplicationGroupId"
-)
-
 func (s *selection) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.namespace, "namespace", "", "namespace of the metrics (default: "+metric.ElastiCache+", then "+metric.Understudy+")")
 	cmd.Flags().StringArrayVar(&s.dimensions, "dimension", nil, "NAME=VALUE that a metric must have; may be given several times")
-	cmd.Flags().StringVar(&s.node, "node", "", "short for --dimension "+dimensionNode+"=…")
-	cmd.Flags().StringVar(&s.group, "group", "", "short for --dimension "+dimensionGroup+"=…")
+	cmd.Flags().StringVar(&s.node, "node", "", "short for --dimension "+metric.Node+"=…")
+	cmd.Flags().StringVar(&s.group, "group", "", "short for --dimension "+metric.Group+"=…")
 }
 
 // namespaces are where metrics are looked for, in this order.
@@ -79,10 +72,10 @@ func (s *selection) filters() ([]types.DimensionFilter, error) {
 		add(name, value)
 	}
 	if s.node != "" {
-		add(dimensionNode, s.node)
+		add(metric.Node, s.node)
 	}
 	if s.group != "" {
-		add(dimensionGroup, s.group)
+		add(metric.Group, s.group)
 	}
 	return all, nil
 }
@@ -156,10 +149,10 @@ func (w *watcher) list(ctx context.Context, namespace, name string, with []types
 
 // once leaves out the metrics that AWS publishes a second time, for the one part that a node of Redis has.
 func once(all []types.Metric, with []types.DimensionFilter) []types.Metric {
-	if slices.ContainsFunc(with, func(f types.DimensionFilter) bool { return *f.Name == dimensionPart }) {
+	if slices.ContainsFunc(with, func(f types.DimensionFilter) bool { return *f.Name == metric.Part }) {
 		return all
 	}
-	return slices.DeleteFunc(all, func(m types.Metric) bool { return value(m, dimensionPart) != "" && value(m, dimensionNode) != "" })
+	return slices.DeleteFunc(all, func(m types.Metric) bool { return value(m, metric.Part) != "" && value(m, metric.Node) != "" })
 }
 
 func value(m types.Metric, dimension string) string {
@@ -176,12 +169,12 @@ func whose(m types.Metric) string {
 	var other []string
 	for _, d := range m.Dimensions {
 		switch *d.Name {
-		case dimensionNode, dimensionGroup, dimensionPart:
+		case metric.Node, metric.Group, metric.Part:
 		default:
 			other = append(other, *d.Name+"="+*d.Value)
 		}
 	}
-	if of := cmp.Or(value(m, dimensionNode), value(m, dimensionGroup)); of != "" {
+	if of := cmp.Or(value(m, metric.Node), value(m, metric.Group)); of != "" {
 		other = slices.Insert(other, 0, of)
 	}
 	if len(other) == 0 {
