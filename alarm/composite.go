@@ -180,9 +180,7 @@ func (p *parser) name() (string, error) {
 		p.at += len(bare)
 		name = strings.TrimSpace(bare)
 	}
-	if _, of, isARN := strings.Cut(name, ":alarm:"); isARN && strings.HasPrefix(name, "arn:") {
-		name = of
-	}
+	name = NameOf(name)
 	if name == "" {
 		return "", p.unexpected("an alarm's name")
 	}
@@ -193,6 +191,14 @@ func (p *parser) name() (string, error) {
 		p.names = append(p.names, name)
 	}
 	return name, nil
+}
+
+// NameOf is the name of an alarm that is given by its name or its ARN.
+func NameOf(text string) string {
+	if _, name, ok := strings.Cut(text, ":alarm:"); ok && strings.HasPrefix(text, "arn:") {
+		return name
+	}
+	return text
 }
 
 // Cycle returns the alarms by which name depends on itself, name at both ends; nil: it does not. children tells what a

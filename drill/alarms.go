@@ -15,9 +15,6 @@ import (
 	"understudy/cluster"
 )
 
-// failoverAlarm is the alarm of a group's pack that every failover must raise.
-func failoverAlarm(group string) string { return "understudy-" + group + "-failover" }
-
 // alarmsWithin bounds the wait for an alarm that must fire: it looks at each second, and the fault is over.
 const alarmsWithin = 5 * time.Second
 
@@ -84,7 +81,7 @@ func (r *run) noteAlarms(ctx context.Context) {
 // mustFire is the alarm that this drill must have raised; "": none. One that stood in ALARM before the fault cannot fire.
 func (r *run) mustFire(s cluster.Status) string {
 	f := s.LastFailover
-	name := failoverAlarm(r.before.Group)
+	name := alarm.OfGroup(r.before.Group, alarm.Failover)
 	if f == nil || f.Epoch <= r.before.Epoch || f.Kind != cluster.KindFailover || !r.calm[name] {
 		return ""
 	}

@@ -50,7 +50,7 @@ var kinds = []kind{
 		why: "No node accepts writes for two seconds, so the failover did not end. `understudy status` says what it waits for."},
 	{name: "two-primaries", urgent: true, rule: kept(above("PrimariesCounted", "Minimum", time.Second, 2, 2, 1)),
 		why: "Two servers say that they are the primary, for two seconds. The one without a permit is cut off from the endpoints; `understudy status` names them."},
-	{name: "failover", rule: above("Failovers", "Sum", time.Second, 1, 60, 0),
+	{name: alarm.Failover, rule: above("Failovers", "Sum", time.Second, 1, 60, 0),
 		why: "The primary was lost, and a replica has taken over. `understudy status` tells why and how long it took. It ends by itself after a minute."},
 	{name: "flapping", urgent: true, rule: above("Failovers", "Sum", 5*time.Minute, 1, 1, 2),
 		why: "Three or more failovers within five minutes: something breaks primary after primary. Look at the machines, and at the slowest commands."},
@@ -100,9 +100,6 @@ func Names() (all []string) {
 	return all
 }
 
-// alarmName is the name of a group's alarm of a kind.
-func alarmName(group, kind string) string { return "understudy-" + group + "-" + kind }
-
 // tag is on every alarm of a pack: the group that it is of.
 const tag = "understudy:group"
 
@@ -115,7 +112,7 @@ func alarms(group string, nodes int, topic string) (all []watch.Alarm) {
 		r := k.rule
 		r.Metric = metric.New(r.Metric.Namespace, r.Metric.Name, metric.Group, group)
 		a := watch.Alarm{
-			Name: alarmName(group, k.name), Description: strings.ReplaceAll(k.why, "`", ""), Rule: &r,
+			Name: alarm.OfGroup(group, k.name), Description: strings.ReplaceAll(k.why, "`", ""), Rule: &r,
 			Actions: watch.Actions{Alarm: []string{topic}}, Tags: map[string]string{tag: group},
 		}
 		if k.urgent {

@@ -8,14 +8,6 @@ import (
 	"understudy/alarm"
 )
 
-// nameOf is the name of an alarm that is given by name or ARN.
-func nameOf(alarm string) string {
-	if _, name, ok := strings.Cut(alarm, ":alarm:"); ok && strings.HasPrefix(alarm, "arn:") {
-		return name
-	}
-	return alarm
-}
-
 // weigh evaluates a composite alarm because of cause: one that it depends on, or its suppressor, went into another
 // state, or it was put.
 func (w *Watch) weigh(ctx context.Context, name string, cause alarm.Cause) error {
@@ -61,7 +53,7 @@ func (w *Watch) step(ctx context.Context, a Alarm, now time.Time) error {
 // suppress carries the actions of an alarm's state out, or keeps them back, as its suppressor wants it.
 func (w *Watch) suppress(a *Alarm, now time.Time) {
 	s := *a.Composite.Suppressor
-	by, ok := w.alarms.Get(nameOf(s.Alarm))
+	by, ok := w.alarms.Get(alarm.NameOf(s.Alarm))
 	next, act := s.Step(a.Suppression, a.State, ok && by.State == alarm.Alarm, now)
 	if next.By != a.Suppression.By {
 		a.SuppressionSince = now

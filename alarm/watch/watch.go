@@ -216,7 +216,7 @@ func (w *Watch) learn(a Alarm) {
 func (a Alarm) depends(e *alarm.Expression) []string {
 	names := e.Children()
 	if s := a.Composite.Suppressor; s != nil {
-		names = append(names, nameOf(s.Alarm))
+		names = append(names, alarm.NameOf(s.Alarm))
 	}
 	return names
 }
