@@ -7,7 +7,6 @@ import (
 	"understudy/certs"
 	"understudy/cluster"
 	"understudy/drill"
-	"understudy/fleet"
 )
 
 // ages are what grows old unnoticed: it is looked at with the metrics, and seldom read anew.
@@ -47,8 +46,8 @@ func (a *ages) until(file string, now time.Time) time.Time {
 
 // certificate is when the first of the certificates ends that clients of a group meet: at its endpoints, or at the HTTP
 // address. Zero: they meet none.
-func (g *local) certificate(x *fleet.Group, now time.Time) (first time.Time) {
-	for _, file := range g.certificateFiles(x.Name(), x.Status().Endpoints) {
+func (g *local) certificate(s cluster.Status, now time.Time) (first time.Time) {
+	for _, file := range g.certificateFiles(s.Group, s.Endpoints) {
 		if at := g.ages.until(file, now); !at.IsZero() && (first.IsZero() || at.Before(first)) {
 			first = at
 		}

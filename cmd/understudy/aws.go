@@ -80,13 +80,21 @@ func (f *finder) leading(args []string) ([]string, error) {
 // longestAWSCall bounds one request to the instance: creating a group answers at once.
 const longestAWSCall = time.Minute
 
+// findFront finds the running instance for AWS's clients: its front is at the address itself, whatever group a page is
+// about.
+func (f *finder) findFront() (reachable, error) {
+	a, err := f.find()
+	a.at, _, _ = strings.Cut(a.at, "/")
+	a.token = "" // its place is the signature's, and the front knows clients by their keys
+	return a, err
+}
+
 // front is the running instance as AWS's clients reach it.
 func (f *finder) front() (cli.Front, error) {
-	a, err := f.find()
+	a, err := f.findFront()
 	if err != nil {
 		return cli.Front{}, err
 	}
-	a.token = "" // its place is the signature's, and the front knows clients by their keys
 	return cli.Front{URL: a.url(""), Client: &http.Client{Timeout: longestAWSCall, Transport: a.transport()}}, nil
 }
 

@@ -70,12 +70,10 @@ func (f *doctorFlags) frontFlags() []string {
 
 // readFront asks the instance as AWS's clients do.
 func (f *doctorFlags) readFront(ctx context.Context, p *doctor.Patient) error {
-	a, err := f.find()
+	a, err := f.findFront()
 	if err != nil {
 		return err
 	}
-	a.at, _, _ = strings.Cut(a.at, "/")
-	a.token = "" // its place is the signature's
 	o := cloud.Options{Endpoint: a.url(""), Region: cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"), TLS: a.roots, Attempts: 1}
 	if os.Getenv("AWS_ACCESS_KEY_ID") == "" && os.Getenv("AWS_PROFILE") == "" {
 		o.AccessKey, o.SecretKey = "understudy", "understudy" // an instance without keys takes any

@@ -88,11 +88,10 @@ type watcher struct {
 
 // watcher finds the instance. Keys and region are those of AWS's own clients; an instance without keys needs none.
 func (f *finder) watcher(ctx context.Context) (*watcher, error) {
-	a, err := f.find()
+	a, err := f.findFront()
 	if err != nil {
 		return nil, err
 	}
-	a.token = "" // its place is the signature's, and the front knows clients by their keys
 	settings, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithEC2IMDSClientEnableState(imds.ClientDisabled))
 	if err != nil {
 		return nil, usagef("AWS's configuration: %w", err)

@@ -115,10 +115,10 @@ func (b both) Write(ctx context.Context, data []metric.Datum) error {
 func (g *local) monitored() (all []monitor.Group) {
 	now := time.Now()
 	for _, x := range g.fleet.Groups() {
-		f := x.Figures()
-		m := monitor.Group{Status: x.Status(), Reach: x.Login, Opened: x.Opened,
+		f, s := x.Figures(), x.Status()
+		m := monitor.Group{Status: s, Reach: x.Login, Opened: x.Opened,
 			Proxied: true, Held: f.Held, Leaked: f.Leaked, Clients: f.Clients, Accepted: f.Accepted,
-			Drill: g.ages.drills.Newest(x.Name(), now), Certificate: g.certificate(x, now)}
+			Drill: g.ages.drills.Newest(x.Name(), now), Certificate: g.certificate(s, now)}
 		for _, b := range g.backups.archive.List(x.Name()) {
 			if b.Whole() && b.Created.After(m.Backup) {
 				m.Backup = b.Created
