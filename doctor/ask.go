@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	server "understudy/redis"
 )
 
 // Login is how a server or an endpoint is spoken to.
@@ -44,12 +46,7 @@ func (p *Patient) ReadServer(ctx context.Context, addr string, others []string, 
 		p.unless(FromClients, err)
 		return
 	}
-	fields := map[string]string{}
-	for line := range strings.Lines(info) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
+	fields := server.InfoFields(info)
 	p.Server.Version = fields["redis_version"]
 	// INFO has them where CONFIG is not for clients, as on ElastiCache.
 	p.Server.MaxMemory, err = strconv.ParseInt(fields["maxmemory"], 10, 64)

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"understudy/alarm"
 	"understudy/aws/remote"
 )
 
 // The ages from which on something is too old.
 const (
-	backupTooOld = 26 * time.Hour      // a day, and the two hours that a daily backup's window may move by
-	drillTooOld  = 7 * 24 * time.Hour  // as the alarm drill-overdue of a local group
+	backupTooOld = alarm.BackupOverdue
+	drillTooOld  = alarm.DrillOverdue
 	cloudTooOld  = 30 * 24 * time.Hour // a drill of ElastiCache takes minutes and somebody's evening
 	keepBackups  = 7                   // days: the retention that the doctor sets
 )

@@ -145,8 +145,7 @@ func (s *Series) Points(ctx context.Context, q metric.Query) ([]metric.Point, er
 		return nil, fmt.Errorf("%w: a period of %v from %v to %v", ErrQuery, q.Period, q.Start, q.End)
 	}
 	// Percentiles alone need each value.
-	fraction, _ := metric.ParseStat(q.Stat)
-	tallies, err := s.tally(ctx, q, fraction == 0 && q.Stat[0] != 'p')
+	tallies, err := s.tally(ctx, q, !metric.Percentile(q.Stat))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", q.ID, err)
 	}

@@ -41,8 +41,6 @@ func kept(r alarm.Rule) alarm.Rule {
 	return r
 }
 
-const day = 24 * time.Hour
-
 // kinds are the pack. The first part has what no other metric tells; thresholds of the second are AWS's recommended alarms for
 // ElastiCache, and those of the third this project's for what is behind schedule.
 var kinds = []kind{
@@ -84,9 +82,9 @@ var kinds = []kind{
 	{name: "hit-rate", rule: below("CacheHitRate", "Average", 5*time.Minute, 4, 6, 80),
 		why: "Fewer than 80 % of the reads found their key."},
 
-	{name: "backup-overdue", rule: above("BackupAge", "Minimum", 5*time.Minute, 1, 1, (26 * time.Hour).Seconds()),
+	{name: "backup-overdue", rule: above("BackupAge", "Minimum", 5*time.Minute, 1, 1, alarm.BackupOverdue.Seconds()),
 		why: "The newest backup is older than a day and two hours: a daily one failed, or the schedule ended."},
-	{name: "drill-overdue", rule: above("DrillAge", "Minimum", 5*time.Minute, 1, 1, (7 * day).Seconds()),
+	{name: "drill-overdue", rule: above("DrillAge", "Minimum", 5*time.Minute, 1, 1, alarm.DrillOverdue.Seconds()),
 		why: "The last failover drill was more than a week ago. `understudy drill run` takes a minute."},
 	{name: "certificate", urgent: true, rule: below("CertificateDaysLeft", "Minimum", 5*time.Minute, 1, 1, 14),
 		why: "A certificate that clients meet ends within two weeks. `understudy certs issue --force` renews one of ours; it is taken up without a restart."},
